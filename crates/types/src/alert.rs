@@ -1,0 +1,155 @@
+//! [`Alert`]: what a source told us, normalised once at the door; and the [`Target`] it points at.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AlertId, Fingerprint};
+use crate::time::Timestamp;
+
+/// Label names and values, in name order.
+pub type Labels = BTreeMap<String, String>;
+
+/// How urgent the source says it is (contracts §1).
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::EnumIter,
+    strum::IntoStaticStr,
+)]
+pub enum Level {
+    /// The worst.
+    P0,
+    /// Serious.
+    P1,
+    /// To be looked at.
+    P2,
+    /// Anything else; what a source wrote instead is kept in the label `level`.
+    Warning,
+}
+
+/// What the alert means for acting at all: `Info` never starts anything.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Severity {
+    /// For the record only.
+    Info,
+    /// Something is wrong.
+    Warning,
+    /// Something is down.
+    Critical,
+}
+
+/// One alert, normalised. `ingest` makes it from what a source sends and has checked every bound.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// The idempotency key: one operation per id, for ever.
+    pub id: AlertId,
+    /// The identity of the problem.
+    pub fingerprint: Fingerprint,
+    /// The service that is broken; empty when the source named none (then it is Skipped).
+    pub service: String,
+    /// The part of the service; the service itself when the source named none.
+    pub component: String,
+    /// The version that is broken; may be empty.
+    pub version: String,
+    /// Urgency.
+    pub level: Level,
+    /// Whether it can start anything.
+    pub severity: Severity,
+    /// One line for people, at most 255 characters.
+    pub title: String,
+    /// Since when.
+    pub alert_since: Timestamp,
+    /// All labels as sent.
+    pub labels: Labels,
+    /// The metric that crossed its threshold, where the source says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<String>,
+    /// Its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<f64>,
+    /// The threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f64>,
+    /// What the source would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suggested_action: Option<String>,
+}
+
+impl Alert {
+    /// The most characters of a title that are stored (contracts §1).
+    pub const TITLE_MAX_CHARS: usize = 255;
+
+    /// Label `environment`, else `env`, else `default`; an empty label counts as absent.
+    pub fn environment(&self) -> &str {
+        ["environment", "env"]
+            .iter()
+            .filter_map(|name| self.labels.get(*name))
+            .find(|value| !value.is_empty())
+            .map_or("default", String::as_str)
+    }
+
+    /// The unit of mutual exclusion this alert is about.
+    pub fn target(&self) -> Target {
+        Target { environment: self.environment().to_owned(), service: self.service.clone() }
+    }
+
+    /// The deployment to roll back as the source named it: label `deploy_id`, when not empty.
+    pub fn deploy_id(&self) -> Option<&str> {
+        self.labels.get("deploy_id").map(String::as_str).filter(|id| !id.is_empty())
+    }
+}
+
+/// `environment/service`: what at most one operation acts on at a time (safety rule 1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Target {
+    /// Where it runs.
+    pub environment: String,
+    /// What it is.
+    pub service: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A slash inside a part is escaped, so two different targets never share a text.
+        let escape = |part: &str| part.replace('%', "%25").replace('/', "%2F");
+        f.pad(&format!("{}/{}", escape(&self.environment), escape(&self.service)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_with_slashes_do_not_collide() {
+        let a = Target { environment: "a/b".into(), service: "c".into() };
+        let b = Target { environment: "a".into(), service: "b/c".into() };
+        assert_ne!(a.to_string(), b.to_string());
+    }
+}
