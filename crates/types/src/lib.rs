@@ -4,6 +4,7 @@
 //! unique, [`key`] for what travels with every effect, [`time`] for the one timestamp type.
 
 pub mod alert;
+pub mod clock;
 pub mod delivery;
 pub mod hash;
 pub mod id;
@@ -11,6 +12,7 @@ pub mod key;
 pub mod time;
 
 pub use alert::{Alert, Labels, Level, Severity, Target};
+pub use clock::{Clock, SystemClock};
 pub use delivery::{Delivery, Source, Status};
 pub use hash::Hash;
 pub use id::{AlertId, Fingerprint, InvalidId, OperationId};
