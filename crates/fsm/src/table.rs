@@ -27,16 +27,16 @@ const OPEN: &[State] = &[
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
     // Facts that arrive while it goes on.
-    stay(OPEN,     E::AlertJoined,           "another alert of the same problem is counted here"),
-    stay(OPEN,     E::AlertResolved,         "the source's word is one vote"),
-    stay(OPEN,     E::RequestRefused,        "every request is answered on record, also the one that cannot be met"),
+    stay(OPEN,     E::AlertJoined,         "another alert of the same problem is counted here"),
+    stay(OPEN,     E::AlertResolved,       "the source's word is one vote"),
+    stay(OPEN,     E::RequestRefused,      "every request is answered on record, also the one that cannot be met"),
 
     // Before acting.
     go(&[S::Received, S::Diagnosing, S::AwaitingApproval], E::Held, S::Blocked, "cooldown, busy target, limit, storm, window, pause, or condition unknown"),
     stay(&[S::Blocked], E::Held,                "held for another reason, or looked again too early"),
     go(&[S::Blocked], E::Released, S::Received,    "what held it is gone: every condition is looked at again"),
     go(&[S::Received], E::DiagnosisStarted, S::Diagnosing, "the strategy asks for a diagnosis"),
-    stay(&[S::Diagnosing], E::Diagnosed,        "recorded; a diagnosis that failed is unknown, confidence 0"),
+    stay(&[S::Diagnosing], E::Diagnosed,           "recorded; a diagnosis that failed is unknown, confidence 0"),
     go(&[S::Received, S::Diagnosing], E::ApprovalRequested, S::AwaitingApproval, "the strategy asks people"),
     stay(&[S::AwaitingApproval], E::ApprovalGiven, "one of the approvals it needs"),
     go(&[S::AwaitingApproval], E::Rejected, S::Cancelled, "a person refused"),
@@ -46,27 +46,26 @@ pub const TABLE: &[Row] = &[
     go(WAITING, E::WaitingLimitReached, S::TimedOut, "it waited as long as it may"),
 
     // Stopping and standing still.
-    stay(WORKING, E::CancelRequested,        "the step under way is settled first; while compensating it changes nothing"),
-    stay(&[S::Suspended], E::CancelRequested,   "waits for the verdict"),
+    stay(OPEN,     E::CancelRequested,     "at once before acting; else the step under way, or the verdict, comes first; while compensating it changes nothing"),
     go(WAITING, E::Cancelled, S::Cancelled, "a person stopped it before anything was done"),
     go(&[S::RollingBack, S::Verifying], E::Cancelled, S::Cancelled, "a person stopped it, and there is no plan to run"),
-    stay(WORKING, E::Paused,                 "time stands still until the pause is over"),
-    stay(WORKING, E::Unpaused,               "time goes on"),
-    stay(WORKING, E::DeadlinePassed,         "the step under way is settled first; while compensating it changes nothing"),
+    stay(WORKING, E::Paused,              "time stands still until the pause is over"),
+    stay(WORKING, E::Unpaused,            "time goes on"),
+    stay(WORKING, E::DeadlinePassed,      "the step under way is settled first; while compensating it changes nothing"),
 
     // Steps: the intent before the effect, one result after it.
-    stay(STEPPING, E::StepStarted,           "the intent is durable before the call"),
-    stay(STEPPING, E::StepResumed,           "the same key under a new epoch"),
-    stay(STEPPING, E::TryFailed,             "the step goes on: another try, or a look at the target"),
-    stay(STEPPING, E::StepSucceeded,         "it happened"),
-    stay(STEPPING, E::StepFailed,            "it did not, for good"),
-    stay(STEPPING, E::StepWithdrawn,         "the intent was never sent"),
-    stay(&[S::Suspended], E::StepAbandoned,     "a person gave up on what nobody knows"),
-    stay(&[S::Compensating], E::StepNotRun,     "the plan's own limit left no time for it"),
+    stay(STEPPING, E::StepStarted,         "the intent is durable before the call"),
+    stay(STEPPING, E::StepResumed,         "the same key under a new epoch"),
+    stay(STEPPING, E::TryFailed,           "the step goes on: another try, or a look at the target"),
+    stay(STEPPING, E::StepSucceeded,       "it happened"),
+    stay(STEPPING, E::StepFailed,          "it did not, for good"),
+    stay(STEPPING, E::StepWithdrawn,       "the intent was never sent"),
+    stay(&[S::Suspended], E::StepAbandoned,       "a person gave up on what nobody knows"),
+    stay(&[S::Compensating], E::StepNotRun,          "the plan's own limit left no time for it"),
 
     // Did it work?
     go(&[S::RollingBack], E::VerificationStarted, S::Verifying, "every step is done"),
-    stay(&[S::Verifying], E::ChecksObserved,    "what the checks see has changed"),
+    stay(&[S::Verifying], E::ChecksObserved,      "what the checks see has changed"),
     go(&[S::Verifying], E::VerificationPassed, S::Restored, "every check held for the settle time"),
     go(&[S::Verifying], E::NextAttemptStarted, S::RollingBack, "the checks failed and an attempt remains"),
 

@@ -3,17 +3,22 @@
 //! [`Operation::with`] is the only way on, live and in replay. What was refused changed nothing.
 //! The guards themselves are in [`guard`](self::guard); what people read is in [`crate::summary`].
 
+mod draft;
 mod guard;
+mod parts;
+
+pub use draft::{Draft, Sealed, Writer};
+pub use parts::{Clock, Counted, Failure, Held, Intent, Refused, ReplayError, StepRecord, StepResult};
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redress_fsm::{EventKind, Refusal, State};
+use redress_fsm::State;
 use redress_strategy::{OnError, PlanStep, StoredPlan};
 use redress_types::{Alert, AlertId, EffectKey, Epoch, Hash, OperationId, Phase, Target, Timestamp};
 
-use crate::entry::{Entry, StoredEntry, Unreadable};
-use crate::event::{Event, HoldReason, KnownBy, Owed, Saw};
+use crate::entry::{Entry, StoredEntry};
+use crate::event::{Event, KnownBy, Owed, Saw};
 
 /// An operation as its log tells it.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,147 +85,6 @@ pub struct Operation {
     pub reason: Option<String>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-}
-
-/// An alert counted on an operation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Counted {
-    /// The alert.
-    pub alert: Arc<Alert>,
-    /// When its source said that it is over.
-    pub resolved_at: Option<Timestamp>,
-}
-
-/// What holds an operation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Held {
-    /// What.
-    pub reason: HoldReason,
-    /// Since when.
-    pub since: Timestamp,
-    /// When it is looked at again, at the latest.
-    pub until: Timestamp,
-}
-
-/// An intent without a result.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Intent {
-    /// The effect's key.
-    pub key: EffectKey,
-    /// Under which epoch it may be called.
-    pub epoch: Epoch,
-    /// Tries that have an answer.
-    pub tries: u32,
-    /// The last thing recorded about it says that it may be on its way.
-    pub in_flight: bool,
-    /// Nobody knows whether an earlier try happened.
-    pub unknown: bool,
-    /// When it goes on, while it waits between two tries.
-    pub next_at: Option<Timestamp>,
-    /// When it was first begun.
-    pub since: Timestamp,
-    /// What its last try answered.
-    pub last_error: Option<String>,
-}
-
-/// A step that failed for good.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
-    /// Its name.
-    pub step: String,
-    /// What went wrong.
-    pub error: String,
-    /// What that means.
-    pub on_error: OnError,
-}
-
-/// How a step went, for people.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepRecord {
-    /// The effect's key.
-    pub key: EffectKey,
-    /// The step's name.
-    pub step: String,
-    /// When its intent was written.
-    pub started_at: Timestamp,
-    /// Tries that have an answer.
-    pub tries: u32,
-    /// How it ended.
-    pub result: Option<StepResult>,
-    /// How long it took, in milliseconds.
-    pub took_ms: u64,
-    /// What the last try said, or what it left behind.
-    pub detail: String,
-}
-
-/// How a step ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepResult {
-    /// It happened.
-    Succeeded(KnownBy),
-    /// It did not.
-    Failed(KnownBy),
-    /// It was never sent.
-    Withdrawn,
-    /// A person gave up on it.
-    Abandoned,
-}
-
-/// How an operation's deadline runs: from the first step, standing still while Suspended or paused.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Clock {
-    /// When the first step began.
-    pub started: Option<Timestamp>,
-    /// Since when it stands still.
-    pub standing_since: Option<Timestamp>,
-    /// How long it has stood still before.
-    pub stood: Duration,
-    /// The log says that the deadline passed.
-    pub passed: bool,
-}
-
-/// Why an entry cannot follow.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Refused {
-    /// The table has no such row.
-    #[error(transparent)]
-    Table(#[from] Refusal),
-    /// The table has the row, but what the log says so far does not allow it.
-    #[error("{event} in state {state}: {why}")]
-    Guard {
-        /// Where it stands.
-        state: State,
-        /// What was to be recorded.
-        event: EventKind,
-        /// What forbids it.
-        why: &'static str,
-    },
-    /// The entry is not the next of this operation.
-    #[error("entry {found} of operation {operation} cannot follow entry {after}: {why}")]
-    Order {
-        /// Whose.
-        operation: OperationId,
-        /// The last entry.
-        after: u64,
-        /// The entry that came.
-        found: u64,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-}
-
-/// Why a history could not be folded.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
-    /// An entry cannot be read.
-    #[error(transparent)]
-    Unreadable(#[from] Unreadable),
-    /// An entry cannot follow.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// There is no entry at all.
-    #[error("the operation has no entry")]
-    Empty,
 }
 
 impl Operation {
@@ -392,16 +256,19 @@ impl Operation {
     }
 
     fn fold_events(&mut self, entry: &Entry, events: &[Event]) -> Result<(), Refused> {
-        for event in events {
-            let to = redress_fsm::next(self.state, event.kind())?;
-            if let Err(why) = guard::allows(self, entry, event) {
-                return Err(Refused::Guard { state: self.state, event: event.kind(), why });
-            }
-            self.take(entry, event);
-            self.state = to;
-            if to.is_ended() {
-                self.ended_at = Some(entry.recorded_at);
-            }
+        events.iter().try_for_each(|event| self.fold_event(entry, event))
+    }
+
+    /// One event: the table, the guards, then what it changes. A refusal changes nothing.
+    fn fold_event(&mut self, entry: &Entry, event: &Event) -> Result<(), Refused> {
+        let to = redress_fsm::next(self.state, event.kind())?;
+        if let Err(why) = guard::allows(self, entry, event) {
+            return Err(Refused::Guard { state: self.state, event: event.kind(), why });
+        }
+        self.take(entry, event);
+        self.state = to;
+        if to.is_ended() {
+            self.ended_at = Some(entry.recorded_at);
         }
         Ok(())
     }

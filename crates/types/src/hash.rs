@@ -61,7 +61,7 @@ impl FromStr for Hash {
     type Err = InvalidHash;
 
     fn from_str(text: &str) -> Result<Self, InvalidHash> {
-        if text.len() != 64 || !text.is_ascii() {
+        if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(InvalidHash);
         }
         let mut bytes = [0; 32];
@@ -94,6 +94,7 @@ mod tests {
         assert_eq!(hash.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(hash.to_string().parse::<Hash>().unwrap(), hash);
         assert!("zz".repeat(32).parse::<Hash>().is_err());
+        assert!("+a".repeat(32).parse::<Hash>().is_err());
         assert!("é".repeat(32).parse::<Hash>().is_err());
     }
 }
