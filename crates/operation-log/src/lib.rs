@@ -4,6 +4,7 @@
 //! else follows: [`memory`] is a real log in memory, [`verify`] proves a log from its bytes, [`conformance`] is
 //! the suite that every log must pass.
 
+pub mod checkpoint;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod entry;
@@ -14,6 +15,7 @@ pub mod log;
 pub mod memory;
 pub mod record;
 pub mod session;
+pub mod summary;
 pub mod verify;
 
 pub use entry::{Entry, StoredEntry};

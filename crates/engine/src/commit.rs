@@ -1,0 +1,193 @@
+//! From a decided draft to an append: the head as it will stand, claims, conditions, holds, what is owed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redress_fsm::State;
+use redress_operation_log::event::{Event, HoldReason};
+use redress_operation_log::fold::Sealed;
+use redress_operation_log::{
+    Append, Begin, Budget, Claim, Conditions, Ending, Error, Operation, Owe, Payload, Recorded, Standing,
+};
+use redress_strategy::Rate;
+use redress_types::{Epoch, Timestamp};
+
+use crate::decide;
+use crate::observer::Observed;
+use crate::shared::{Shared, switch_keys};
+
+/// Everything about an append that the sealed entry does not say.
+#[derive(Default)]
+pub(crate) struct Extras {
+    /// With the first entry.
+    pub begin: Option<Box<Begin>>,
+    /// Claims beside the slot.
+    pub claims: Vec<Claim>,
+    /// Payloads beside the entry.
+    pub payloads: Vec<Payload>,
+}
+
+/// Builds the append for a sealed entry.
+pub(crate) fn append(shared: &Shared, sealed: &Sealed, epoch: Epoch, extras: Extras) -> Append {
+    let operation = &sealed.operation;
+    let events = &sealed.entry.events;
+    let now = sealed.entry.recorded_at;
+    let mut claims = extras.claims;
+    let admitted = events.iter().any(|event| matches!(event, Event::Admitted { .. }));
+    if admitted {
+        claims.push(slot(operation));
+    }
+    let begins_step = events.iter().any(|event| matches!(event, Event::StepStarted { .. }));
+    let mut conditions = Conditions::default();
+    if admitted {
+        conditions.holds.push(hold_key(operation));
+        conditions.budgets = budgets(operation);
+    }
+    if admitted || begins_step {
+        conditions.switches = switch_keys(operation.strategy.as_deref(), &operation.target);
+    }
+    Append {
+        session: shared.session_id(),
+        epoch,
+        operation: operation.id,
+        expected_seq: sealed.entry.seq - 1,
+        body: Arc::clone(&sealed.body),
+        hash: sealed.hash,
+        now,
+        standing: standing(shared, operation, now),
+        begin: extras.begin,
+        claims,
+        conditions,
+        ends: operation.state.is_ended().then(|| ending(operation, now)),
+        outbox: owed(shared, operation, events),
+        payloads: extras.payloads,
+    }
+}
+
+/// Appends; repeats while nobody knows whether it happened, until the engine may not act any more.
+pub(crate) async fn append_for_certain(shared: &Shared, append: Append) -> Result<Recorded, Error> {
+    let mut wait = Duration::from_millis(20);
+    loop {
+        match shared.log.append(append.clone()).await {
+            Err(error @ Error::Unavailable { .. }) => {
+                tracing::warn!(operation = %append.operation, %error, "append repeated");
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = shared.lost.cancelled() => return Err(error),
+                    () = shared.stopping.cancelled() => return Err(error),
+                }
+                wait = (wait * 2).min(Duration::from_secs(2));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Tells watchers, after the commit.
+pub(crate) fn observe(shared: &Shared, operation: &Arc<Operation>, entry: redress_operation_log::Entry) {
+    if shared.observers.receiver_count() > 0 {
+        let observed = Observed { operation: Arc::clone(operation), entry: Arc::new(entry) };
+        // No receiver any more is no matter of ours.
+        let _ = shared.observers.send(observed);
+    }
+}
+
+/// The claim to act on the operation's target.
+pub(crate) fn slot(operation: &Operation) -> Claim {
+    Claim::Slot(operation.target.to_string())
+}
+
+/// What keeps later operations away for a while: strategy and target, or the problem itself.
+pub(crate) fn hold_key(operation: &Operation) -> String {
+    match &operation.strategy {
+        Some(strategy) if !operation.target.service.is_empty() => format!("{strategy}@{}", operation.target),
+        Some(_) | None => format!("fingerprint:{}", operation.alert.fingerprint),
+    }
+}
+
+fn budgets(operation: &Operation) -> Vec<Budget> {
+    let Some(plan) = &operation.plan else { return Vec::new() };
+    let budget = |key: String, rate: Rate| Budget {
+        key,
+        most: rate.most,
+        window: Duration::from_millis(rate.window_ms),
+    };
+    let limits = &plan.plan.limits;
+    let strategy = limits.strategy_rate.map(|rate| budget(format!("strategy:{}", plan.plan.strategy), rate));
+    let fingerprint = limits
+        .fingerprint_rate
+        .map(|rate| budget(format!("fingerprint:{}", operation.alert.fingerprint), rate));
+    strategy.into_iter().chain(fingerprint).collect()
+}
+
+/// Every ended operation says when its target may be acted on again (safety rule 4).
+fn ending(operation: &Operation, now: Timestamp) -> Ending {
+    let attempted = operation.attempted();
+    let limits = operation.plan.as_ref().map(|plan| plan.plan.limits);
+    let rest = match (operation.state, limits) {
+        (State::Skipped, _) | (_, None) => Duration::ZERO,
+        (_, Some(limits)) if attempted => limits.cooldown(),
+        (_, Some(limits)) => Duration::from_millis(limits.idle_cooldown_ms),
+    };
+    // A strategy that rests for no time leaves nothing to look up.
+    let hold = (!attempted || !rest.is_zero()).then(|| (hold_key(operation), now.plus(rest)));
+    Ending { hold, refund: !attempted }
+}
+
+fn owed(shared: &Shared, operation: &Operation, events: &[Event]) -> Vec<Owe> {
+    shared.obligations.iter().flat_map(|obligations| obligations.owed(operation, events)).collect()
+}
+
+/// How the head stands after the entry. While held, `wake_at` is when any engine may take the operation: the
+/// limit of what runs, plus one lease.
+fn standing(shared: &Shared, operation: &Operation, now: Timestamp) -> Standing {
+    let held = operation.state.is_acting() && operation.state != State::Suspended;
+    let wake_at = match operation.state {
+        State::Received | State::Diagnosing => Some(now),
+        State::Blocked => {
+            let until = operation.hold.as_ref().map_or(now, |hold| hold.until);
+            Some(until.min(decide::waiting_limit(operation)))
+        }
+        State::AwaitingApproval => Some(decide::waiting_limit(operation)),
+        State::RollingBack | State::Verifying | State::Compensating => Some(due(shared, operation, now)),
+        State::Suspended
+        | State::Restored
+        | State::Failed
+        | State::TimedOut
+        | State::Skipped
+        | State::Cancelled => None,
+    };
+    let hold = operation.hold.as_ref().filter(|_| operation.state == State::Blocked);
+    let waits_on = hold.and_then(|hold| match &hold.reason {
+        HoldReason::TargetBusy { slot, .. } => Some(Claim::Slot(slot.clone())),
+        HoldReason::Cooldown { .. } | HoldReason::Budget { .. } | HoldReason::Paused { .. } => None,
+    });
+    Standing {
+        state: operation.state,
+        held,
+        wake_at,
+        waits_on,
+        folded_request: operation.folded_request,
+        reason: operation.reason.clone(),
+    }
+}
+
+/// When whatever runs now must have shown a sign of life.
+fn due(shared: &Shared, operation: &Operation, now: Timestamp) -> Timestamp {
+    let slack = shared.config.lease + shared.config.grace;
+    let Some(plan) = &operation.plan else { return now.plus(slack) };
+    let limits = &plan.plan.limits;
+    if operation.paused.is_some() {
+        return now.plus(Duration::from_millis(limits.deadline_ms)).plus(slack);
+    }
+    if operation.state == State::Verifying {
+        let millis = limits
+            .verification_ms
+            .saturating_add(limits.settle_ms)
+            .saturating_add(limits.check_interval_ms.saturating_mul(u64::from(limits.passes)));
+        return now.plus(Duration::from_millis(millis)).plus(slack);
+    }
+    let timeout = operation.current_step().map_or(0, |step| step.timeout_ms);
+    let from = operation.open.as_ref().and_then(|intent| intent.next_at).map_or(now, |at| at.max(now));
+    from.plus(Duration::from_millis(timeout)).plus(slack)
+}

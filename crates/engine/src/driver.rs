@@ -1,0 +1,396 @@
+//! [`Driver`]: one held operation, from the effect it asks for to the entry that follows, until it ends, waits
+//! for something outside, or is not ours any more.
+//!
+//! Calling a step is in [`crate::step`], running the checks in [`crate::verification`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redress_action::Policy;
+use redress_operation_log::event::HoldReason;
+use redress_operation_log::fold::{Draft, Refused};
+use redress_operation_log::{Error, Operation};
+use redress_types::{EffectKey, Epoch, OperationId, Timestamp};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::commit::{self, Extras};
+use crate::decide::{self, Answer, Input, Said};
+use crate::effect::{Effect, effect};
+use crate::shared::{Running, Shared, paused_by, switch_keys};
+
+/// One held operation.
+pub(crate) struct Driver {
+    pub shared: Arc<Shared>,
+    pub operation: Arc<Operation>,
+    pub epoch: Epoch,
+    pub doorbell: Arc<Notify>,
+    progress: watch::Sender<Arc<Operation>>,
+    /// The last inbox row that the log has told of.
+    inbox: u64,
+    /// The count of switch changes at which the switches were last looked at.
+    switches: u64,
+    /// The intent of this driver that was called or probed at least once, by whoever.
+    pub(crate) sent: Option<EffectKey>,
+    /// The intent about which the target says that it did not happen.
+    pub(crate) cleared: Option<EffectKey>,
+    /// When this driver first called the step under way.
+    pub(crate) first_call: Option<(EffectKey, Instant)>,
+}
+
+/// Why a driver lets go before the operation is done.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Another engine has it, or the lease is over: nothing more may be done.
+    Lost,
+    /// The engine stops; the operation is given up and goes on later.
+    Shutdown,
+    /// What was decided cannot be recorded: a defect. The operation is left alone until its due time.
+    Defect(String),
+}
+
+/// Something is in the way of the entry.
+#[derive(Clone, Debug)]
+pub(crate) struct InTheWay {
+    reason: HoldReason,
+    until: Timestamp,
+}
+
+impl Driver {
+    /// Takes an operation that this engine has just claimed or begun, and tells the engine that it has it.
+    pub fn new(
+        shared: Arc<Shared>,
+        operation: Arc<Operation>,
+        epoch: Epoch,
+        inbox: u64,
+        switches: u64,
+    ) -> Self {
+        let doorbell = Arc::new(Notify::new());
+        let (progress, receiver) = watch::channel(Arc::clone(&operation));
+        let running = Running { epoch, doorbell: Arc::clone(&doorbell), progress: receiver };
+        shared.running().insert(operation.id, running);
+        Self {
+            shared,
+            operation,
+            epoch,
+            doorbell,
+            progress,
+            inbox,
+            switches,
+            sent: None,
+            cleared: None,
+            first_call: None,
+        }
+    }
+
+    /// Drives it. Returns when it has ended, waits outside, or is lost.
+    pub async fn run(mut self) {
+        let id = self.operation.id;
+        let stopped = self.drive().await;
+        self.leave();
+        match stopped {
+            Ok(()) | Err(Stop::Lost) => {}
+            Err(Stop::Shutdown) => self.give_up(id).await,
+            Err(Stop::Defect(what)) => tracing::error!(operation = %id, %what, "the operation cannot go on"),
+        }
+        self.shared.work.notify_one();
+        if !self.shared.obligations.is_empty() {
+            self.shared.owed.notify_one();
+        }
+    }
+
+    async fn give_up(&self, id: OperationId) {
+        if let Err(error) = self.shared.log.give_up(self.shared.session_id(), id, self.epoch).await {
+            // The session is closed next, which gives up everything it still has.
+            tracing::debug!(operation = %id, %error, "could not be given up by itself");
+        }
+    }
+
+    /// Not ours any more; a later driver of the same operation is left in place.
+    fn leave(&self) {
+        let mut running = self.shared.running();
+        if running.get(&self.operation.id).is_some_and(|running| running.epoch == self.epoch) {
+            running.remove(&self.operation.id);
+        }
+    }
+
+    async fn drive(&mut self) -> Result<(), Stop> {
+        loop {
+            if !self.shared.may_act() {
+                return Err(Stop::Lost);
+            }
+            self.fold_inbox().await?;
+            match effect(&self.operation, self.epoch) {
+                Effect::Nothing | Effect::WaitForPerson => return Ok(()),
+                Effect::Admit => {
+                    if self.shared.stopping.is_cancelled() {
+                        return Err(Stop::Shutdown);
+                    }
+                    if !self.admit().await? {
+                        return Ok(());
+                    }
+                }
+                Effect::Begin => {
+                    if self.shared.stopping.is_cancelled() {
+                        return Err(Stop::Shutdown);
+                    }
+                    self.record_all(vec![Input::Look]).await?;
+                }
+                Effect::Call(key) => self.call(key).await?,
+                Effect::Recover(key, policy) => self.recover(key, policy).await?,
+                Effect::WaitForTry(key, at) => self.wait_for_try(key, at).await?,
+                Effect::Verify => self.verify().await?,
+                Effect::WaitForSwitch => self.wait_for_switch().await?,
+            }
+        }
+    }
+
+    /// Looks whether it may act now; false: it waits, and nobody holds it.
+    async fn admit(&mut self) -> Result<bool, Stop> {
+        match self.record(vec![Input::Admitted]).await? {
+            None => Ok(true),
+            Some(InTheWay { reason, until }) => {
+                if let Some(in_the_way) = self.record(vec![Input::Held(reason, until)]).await? {
+                    return Err(Stop::Defect(format!("a hold was refused by {in_the_way:?}")));
+                }
+                // Blocked waits outside; ended (cancelled meanwhile) is done.
+                Ok(false)
+            }
+        }
+    }
+
+    async fn recover(&mut self, key: EffectKey, policy: Policy) -> Result<(), Stop> {
+        let stopping = decide::stopping(&self.operation, self.shared.now());
+        match policy {
+            Policy::Probe => {}
+            Policy::Rerun if !stopping => {}
+            Policy::Rerun | Policy::Halt => {
+                let step = self.operation.current_step().map(|step| step.name.clone()).unwrap_or_default();
+                let why = format!(
+                    "step {step:?} was begun and the engine stopped before its result was recorded; nobody knows whether it happened"
+                );
+                return self.record_all(vec![Input::Doubt(&why)]).await;
+            }
+        }
+        self.sent = Some(key);
+        self.cleared = None;
+        self.record_all(vec![Input::Resume(key)]).await
+    }
+
+    async fn wait_for_try(&mut self, key: EffectKey, at: Timestamp) -> Result<(), Stop> {
+        let Some(step) = self.operation.current_step().cloned() else {
+            return Err(Stop::Defect("an open intent without a step".into()));
+        };
+        let unknown = self.operation.open.as_ref().is_some_and(|intent| intent.unknown);
+        let stopping = decide::stopping(&self.operation, self.shared.now());
+        if stopping && !unknown {
+            let last = self.operation.open.as_ref().and_then(|intent| intent.last_error.clone());
+            let error = format!("{}; not tried again, it is to stop", last.unwrap_or_default());
+            let known_by = redress_operation_log::event::KnownBy::Answer;
+            return self.answer(key, Said::Failed { error, known_by }).await;
+        }
+        if stopping && step.in_doubt != Policy::Probe {
+            let why =
+                format!("nobody knows whether step {:?} happened, and it may not be called again", step.name);
+            return self.record_all(vec![Input::Doubt(&why)]).await;
+        }
+        if !stopping && self.wait_until(at).await? == Woken::ByNews {
+            return Ok(());
+        }
+        self.sent = Some(key);
+        let intent_is_ours = self.operation.open.as_ref().is_some_and(|intent| intent.epoch == self.epoch);
+        // A step that must never be repeated says so before each try, so that a crash leaves no question.
+        if !intent_is_ours || step.in_doubt == Policy::Halt {
+            self.record_all(vec![Input::Resume(key)]).await?;
+            if self.operation.open.as_ref().is_none_or(|intent| intent.key != key) {
+                return Ok(());
+            }
+        }
+        self.call(key).await
+    }
+
+    async fn wait_for_switch(&mut self) -> Result<(), Stop> {
+        let deadline = self.shared.now().plus(self.shared.config.poll);
+        self.wait_until(deadline).await?;
+        let switches = match self.shared.log.switches().await {
+            Ok(switches) => switches,
+            Err(error) => {
+                tracing::warn!(operation = %self.operation.id, %error, "cannot look at the switches");
+                return Ok(());
+            }
+        };
+        let keys = switch_keys(self.operation.strategy.as_deref(), &self.operation.target);
+        let off = paused_by(&switches, &keys, self.shared.now());
+        let stopping = decide::stopping(&self.operation, self.shared.now());
+        match off {
+            Some(_) if !stopping => Ok(()),
+            Some(_) => self.record_all(vec![Input::Look]).await,
+            None => self.record_all(vec![Input::Unpaused]).await,
+        }
+    }
+
+    /// Waits until a time, or until there is something new in the inbox or a limit passed.
+    pub(crate) async fn wait_until(&mut self, at: Timestamp) -> Result<Woken, Stop> {
+        let limit = self.next_limit();
+        let until = limit.map_or(at, |limit| limit.min(at));
+        let wait = until.since(self.shared.now());
+        let doorbell = Arc::clone(&self.doorbell);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {
+                if limit.is_some_and(|limit| limit <= self.shared.now()) {
+                    self.record_all(vec![Input::Look]).await?;
+                    return Ok(Woken::ByNews);
+                }
+                Ok(Woken::ByTime)
+            }
+            () = doorbell.notified() => {
+                self.look_at_inbox().await?;
+                Ok(Woken::ByNews)
+            }
+            () = self.shared.stopping.cancelled() => Err(Stop::Shutdown),
+            () = self.shared.lost.cancelled() => Err(Stop::Lost),
+        }
+    }
+
+    /// When the deadline passes, if that would be news.
+    pub(crate) fn next_limit(&self) -> Option<Timestamp> {
+        let operation = &self.operation;
+        if operation.clock.passed || operation.state == redress_fsm::State::Compensating {
+            return None;
+        }
+        operation.deadline_at()
+    }
+
+    /// Records what came of the step under way.
+    pub(crate) async fn answer(&mut self, key: EffectKey, said: Said) -> Result<(), Stop> {
+        let took = match self.first_call {
+            Some((called, since)) if called == key => since.elapsed(),
+            Some(_) | None => Duration::ZERO,
+        };
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.record_all(vec![Input::Answer(Answer { key, said, took_ms })]).await
+    }
+
+    /// Reads the inbox whatever was heard of it, and folds what is new.
+    pub(crate) async fn look_at_inbox(&mut self) -> Result<(), Stop> {
+        self.inbox = self.inbox.max(self.operation.folded_request + 1);
+        self.fold_inbox().await
+    }
+
+    pub(crate) async fn fold_inbox(&mut self) -> Result<(), Stop> {
+        if self.inbox <= self.operation.folded_request {
+            return Ok(());
+        }
+        let rows = match self.shared.log.inbox(self.operation.id, self.operation.folded_request).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                // The rows are durable: they are read at the next look, and no ending append can miss them.
+                tracing::warn!(operation = %self.operation.id, %error, "cannot read the inbox");
+                return Ok(());
+            }
+        };
+        self.inbox = rows.last().map_or(self.operation.folded_request, |row| row.seq);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.record_all(vec![Input::Requests(&rows)]).await
+    }
+
+    /// Whether more is in the inbox than was folded, as far as the log has told.
+    pub(crate) fn inbox_is_ahead(&self) -> bool {
+        self.inbox > self.operation.folded_request
+    }
+
+    /// The switch that pauses this operation now, looked up only when switches changed since the last look.
+    pub(crate) async fn paused_since_last_look(&mut self) -> Option<String> {
+        if self.switches == 0 {
+            return None;
+        }
+        let switches = self.shared.log.switches().await.ok()?;
+        let keys = switch_keys(self.operation.strategy.as_deref(), &self.operation.target);
+        paused_by(&switches, &keys, self.shared.now()).map(|switch| switch.key.clone())
+    }
+
+    /// Records inputs that nothing outside can be in the way of, a pause apart, which is recorded with them.
+    pub(crate) async fn record_all(&mut self, mut inputs: Vec<Input<'_>>) -> Result<(), Stop> {
+        let paused = match self.record(inputs.clone()).await? {
+            None => return Ok(()),
+            Some(InTheWay { reason: HoldReason::Paused { switch }, .. }) => switch,
+            Some(other) => return Err(Stop::Defect(format!("refused by {other:?}"))),
+        };
+        inputs.push(Input::Paused(&paused));
+        match self.record(inputs).await? {
+            None => Ok(()),
+            Some(other) => Err(Stop::Defect(format!("refused by {other:?}"))),
+        }
+    }
+
+    /// Decides and appends, folding the inbox first where the log asks for it.
+    async fn record(&mut self, mut inputs: Vec<Input<'_>>) -> Result<Option<InTheWay>, Stop> {
+        let mut rows = Vec::new();
+        loop {
+            let draft = Draft::on(&self.operation, self.shared.writer(self.epoch));
+            let decided = if rows.is_empty() {
+                decide::decide(draft, &inputs)
+            } else {
+                decide::decide(draft, &[Input::Requests(&rows)])
+                    .and_then(|draft| decide::decide(draft, &inputs))
+            };
+            let draft = decided.map_err(|refused| defect(&self.operation, &refused))?;
+            if draft.events().is_empty() {
+                return Ok(None);
+            }
+            let sealed = draft.seal().map_err(|error| Stop::Defect(error.to_string()))?;
+            let append = commit::append(&self.shared, &sealed, self.epoch, Extras::default());
+            match commit::append_for_certain(&self.shared, append).await {
+                Ok(recorded) => {
+                    self.inbox = recorded.inbox;
+                    self.switches = recorded.switches;
+                    self.operation = Arc::new(sealed.operation);
+                    self.progress.send_replace(Arc::clone(&self.operation));
+                    commit::observe(&self.shared, &self.operation, sealed.entry);
+                    return Ok(None);
+                }
+                Err(Error::NotFolded { .. }) => {
+                    let read = self.shared.log.inbox(self.operation.id, self.operation.folded_request).await;
+                    rows = read.map_err(|error| Stop::Defect(error.to_string()))?;
+                    // What was asked for comes first: an answer stays an answer, checks may become pointless.
+                    inputs.retain(|input| !matches!(input, Input::Requests(_)));
+                }
+                Err(Error::NotNow { reason, until }) => return Ok(Some(InTheWay { reason, until })),
+                Err(Error::Lost { claim, holder }) => {
+                    let reason = HoldReason::TargetBusy { slot: claim.key().to_owned(), holder };
+                    let until = decide::waiting_limit(&self.operation);
+                    return Ok(Some(InTheWay { reason, until }));
+                }
+                Err(Error::Stale { .. } | Error::Conflict { .. } | Error::Ended { .. }) => {
+                    return Err(Stop::Lost);
+                }
+                Err(Error::Unavailable { .. }) => {
+                    return Err(if self.shared.may_act() { Stop::Shutdown } else { Stop::Lost });
+                }
+                Err(
+                    error @ (Error::NotFound(_)
+                    | Error::DifferentContent { .. }
+                    | Error::KnownAlert(_)
+                    | Error::Held { .. }
+                    | Error::Corrupt { .. }
+                    | Error::Unstorable { .. }),
+                ) => return Err(Stop::Defect(error.to_string())),
+            }
+        }
+    }
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// The time came.
+    ByTime,
+    /// Something was recorded meanwhile: look again at what is to be done.
+    ByNews,
+}
+
+fn defect(operation: &Operation, refused: &Refused) -> Stop {
+    Stop::Defect(format!("operation {} at entry {}: {refused}", operation.id, operation.seq))
+}

@@ -1,0 +1,251 @@
+//! Calls the step under way, or asks its target, and waits for the answer, a limit, a request or a stop.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use redress_action::{ActionExecutor, Call, CancellationToken, Error, InDoubt, Output, Policy, Probed};
+use redress_operation_log::LateResult;
+use redress_operation_log::event::KnownBy;
+use redress_strategy::PlanStep;
+use redress_types::EffectKey;
+use tokio::time::Instant;
+
+use crate::config::cut;
+use crate::decide::{self, Answer, Input, Said};
+use crate::driver::{Driver, Stop};
+
+type Answering = Pin<Box<dyn Future<Output = Result<Output, Error>> + Send>>;
+
+impl Driver {
+    /// Calls the executor of the open intent, which is durable under our epoch, or probes first.
+    pub(crate) async fn call(&mut self, key: EffectKey) -> Result<(), Stop> {
+        let Some(step) = self.operation.current_step().cloned() else {
+            return Err(Stop::Defect("an open intent without a step".into()));
+        };
+        let Some(executor) = self.shared.registry.executor(&step.executor).cloned() else {
+            return Err(Stop::Defect(format!("there is no executor {}", step.executor)));
+        };
+        let never_sent = self.sent != Some(key);
+        if never_sent && self.withdrawn(key).await? {
+            return Ok(());
+        }
+        if !never_sent && self.shared.stopping.is_cancelled() {
+            return Err(Stop::Shutdown);
+        }
+        let looks_first = step.in_doubt == Policy::Probe && !never_sent && self.cleared != Some(key);
+        self.sent = Some(key);
+        if self.first_call.is_none_or(|(called, _)| called != key) {
+            self.first_call = Some((key, Instant::now()));
+        }
+        let call = self.build_call(key, &step);
+        if looks_first { self.look(&executor, call).await } else { self.execute(executor, call).await }
+    }
+
+    /// Between intent and call: what was asked meanwhile, switches, shutdown. True: it is not called.
+    async fn withdrawn(&mut self, key: EffectKey) -> Result<bool, Stop> {
+        if self.inbox_is_ahead() {
+            self.fold_inbox().await?;
+        }
+        let stops = self.shared.stopping.is_cancelled();
+        let reason = if decide::stopping(&self.operation, self.shared.now()) {
+            "it is to stop".to_owned()
+        } else if stops {
+            "the engine stops".to_owned()
+        } else if let Some(switch) = self.paused_since_last_look().await {
+            let answer = not_sent(key, format!("{switch} is paused"));
+            self.record_all(vec![answer, Input::Paused(&switch)]).await?;
+            return Ok(true);
+        } else {
+            return Ok(false);
+        };
+        let mut inputs = vec![not_sent(key, reason)];
+        inputs.extend(stops.then_some(Input::Rest));
+        self.record_all(inputs).await?;
+        Ok(true)
+    }
+
+    fn build_call(&self, key: EffectKey, step: &PlanStep) -> Call {
+        let tries = self.operation.open.as_ref().map_or(0, |intent| intent.tries);
+        Call {
+            key,
+            fencing: self.shared.fencing(self.epoch),
+            try_number: tries + 1,
+            alert: Arc::clone(&self.operation.alert),
+            target: self.operation.target.clone(),
+            configuration: Arc::clone(&step.configuration),
+            parameters: Arc::clone(&step.parameters),
+            timeout: Duration::from_millis(step.timeout_ms),
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    async fn execute(&mut self, executor: Arc<dyn ActionExecutor>, call: Call) -> Result<(), Stop> {
+        let key = call.key;
+        let (timeout, cancel, epoch) = (call.timeout, call.cancel.clone(), self.epoch);
+        let mut answering: Answering = Box::pin(async move {
+            let executing = AssertUnwindSafe(executor.execute(&call)).catch_unwind();
+            executing.await.unwrap_or_else(|_| Err(Error::unknown("the executor panicked")))
+        });
+        match self.wait_for_answer(&mut answering, timeout, &cancel).await? {
+            Waited::Answered(answer) => {
+                self.cleared = None;
+                let said = self.said(answer);
+                self.answer(key, said).await?;
+                if self.shared.stopping.is_cancelled() { Err(Stop::Shutdown) } else { Ok(()) }
+            }
+            Waited::GaveUp(why) => {
+                self.cleared = None;
+                self.keep_what_comes_late(answering, key, epoch, why.clone());
+                self.answer(key, Said::Unknown { error: why, retry_after: None }).await?;
+                if self.shared.stopping.is_cancelled() { Err(Stop::Shutdown) } else { Ok(()) }
+            }
+            Waited::Lost => {
+                self.keep_what_comes_late(answering, key, epoch, "the lease was over".into());
+                Err(Stop::Lost)
+            }
+        }
+    }
+
+    async fn wait_for_answer(
+        &mut self,
+        answering: &mut Answering,
+        timeout: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Waited, Stop> {
+        // Most answers are there at once or soon; no timer is armed for those that are.
+        if let Some(answer) = answering.as_mut().now_or_never() {
+            return Ok(Waited::Answered(answer));
+        }
+        let shared = Arc::clone(&self.shared);
+        let doorbell = Arc::clone(&self.doorbell);
+        let mut give_up = Instant::now() + timeout;
+        let mut why = format!("no answer within {}", redress_types::show_duration(timeout));
+        loop {
+            let asked = cancel.is_cancelled();
+            let limit = self.next_limit().map(|limit| limit.since(shared.now()));
+            tokio::select! {
+                biased;
+                answer = answering.as_mut() => return Ok(Waited::Answered(answer)),
+                () = shared.lost.cancelled() => {
+                    cancel.cancel();
+                    return Ok(Waited::Lost);
+                }
+                () = tokio::time::sleep_until(give_up) => {
+                    if asked {
+                        return Ok(Waited::GaveUp(why));
+                    }
+                    cancel.cancel();
+                    give_up = Instant::now() + shared.config.grace;
+                }
+                () = shared.stopping.cancelled(), if !asked => {
+                    why = "the engine stopped before it answered".to_owned();
+                    cancel.cancel();
+                    give_up = give_up.min(Instant::now() + shared.config.grace);
+                }
+                () = doorbell.notified() => self.look_at_inbox().await?,
+                () = sleep_or_never(limit) => self.record_all(vec![Input::Look]).await?,
+            }
+            if !cancel.is_cancelled() && decide::stopping(&self.operation, shared.now()) {
+                why = "it was asked to stop and did not answer".to_owned();
+                cancel.cancel();
+                give_up = give_up.min(Instant::now() + shared.config.grace);
+            }
+        }
+    }
+
+    /// Asks the target.
+    async fn look(&mut self, executor: &Arc<dyn ActionExecutor>, call: Call) -> Result<(), Stop> {
+        let key = call.key;
+        let InDoubt::Probe(probe) = executor.in_doubt() else {
+            return Err(Stop::Defect(format!("executor {} has no probe", executor.name())));
+        };
+        let shared = Arc::clone(&self.shared);
+        let asking = AssertUnwindSafe(probe.probe(&call)).catch_unwind();
+        let probed = tokio::select! {
+            biased;
+            probed = asking => probed.unwrap_or_else(|_| Probed::Unknown("the probe panicked".into())),
+            () = tokio::time::sleep(call.timeout) => Probed::Unknown("the target did not answer in time".into()),
+            () = shared.lost.cancelled() => return Err(Stop::Lost),
+            () = shared.stopping.cancelled() => return Err(Stop::Shutdown),
+        };
+        let kept = |text: &str| cut(text, self.shared.config.output_bytes_max);
+        let said = match probed {
+            Probed::Applied(output) => {
+                Said::Succeeded { output: kept(&output.summary), known_by: KnownBy::Probe }
+            }
+            Probed::Refused(why) => Said::Failed { error: kept(&why), known_by: KnownBy::Probe },
+            Probed::Unknown(why) => Said::Unknown { error: kept(&why), retry_after: None },
+            Probed::NotApplied => {
+                self.cleared = Some(key);
+                Said::NotApplied
+            }
+        };
+        self.answer(key, said).await?;
+        // Nothing may have been recorded (no doubt, nothing happened): then it is called now.
+        let goes_on = self.cleared == Some(key)
+            && self.operation.open.as_ref().is_some_and(|intent| intent.key == key)
+            && self.operation.open.as_ref().is_some_and(|intent| intent.next_at.is_none());
+        if goes_on { self.execute(Arc::clone(executor), call).await } else { Ok(()) }
+    }
+
+    fn said(&self, answer: Result<Output, Error>) -> Said {
+        let kept = |text: &str| cut(text, self.shared.config.output_bytes_max);
+        match answer {
+            Ok(output) => Said::Succeeded { output: kept(&output.summary), known_by: KnownBy::Answer },
+            Err(Error::Permanent { reason }) => {
+                Said::Failed { error: kept(&reason), known_by: KnownBy::Answer }
+            }
+            Err(Error::Retryable { reason, retry_after }) => {
+                Said::TryAgain { error: kept(&reason), retry_after }
+            }
+            Err(Error::Unknown { reason, retry_after }) => {
+                Said::Unknown { error: kept(&reason), retry_after }
+            }
+        }
+    }
+
+    /// An answer that comes after the engine gave up on it does not count; it is kept, with the reason.
+    fn keep_what_comes_late(
+        &self,
+        answering: Answering,
+        key: EffectKey,
+        epoch: redress_types::Epoch,
+        why: String,
+    ) {
+        let shared = Arc::clone(&self.shared);
+        let timeout = shared.config.lease;
+        self.shared.tasks.spawn(async move {
+            let Ok(answer) = tokio::time::timeout(timeout, answering).await else { return };
+            let said = match answer {
+                Ok(output) => format!("succeeded: {}", output.summary),
+                Err(error) => format!("failed: {error}"),
+            };
+            let said = cut(&said, shared.config.output_bytes_max);
+            let late = LateResult { key, epoch, at: shared.now(), said, reason: why };
+            if let Err(error) = shared.log.keep_late(late).await {
+                tracing::warn!(%key, %error, "a late result could not be kept");
+            }
+        });
+    }
+}
+
+enum Waited {
+    Answered(Result<Output, Error>),
+    GaveUp(String),
+    Lost,
+}
+
+fn not_sent(key: EffectKey, reason: String) -> Input<'static> {
+    Input::Answer(Answer { key, said: Said::NotSent { reason }, took_ms: 0 })
+}
+
+async fn sleep_or_never(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
