@@ -105,6 +105,26 @@ impl Alert {
     /// The most characters of a title that are stored (contracts §1).
     pub const TITLE_MAX_CHARS: usize = 255;
 
+    /// An alert without labels: level `Warning`, the fingerprint over service and title. Set what differs.
+    pub fn new(id: AlertId, service: &str, title: &str, alert_since: Timestamp) -> Self {
+        Self {
+            id,
+            fingerprint: Fingerprint::over(&[service, title]),
+            service: service.to_owned(),
+            component: service.to_owned(),
+            version: String::new(),
+            level: Level::Warning,
+            severity: Severity::Warning,
+            title: title.chars().take(Self::TITLE_MAX_CHARS).collect(),
+            alert_since,
+            labels: Labels::new(),
+            metric: None,
+            current: None,
+            threshold: None,
+            suggested_action: None,
+        }
+    }
+
     /// Label `environment`, else `env`, else `default`; an empty label counts as absent.
     pub fn environment(&self) -> &str {
         ["environment", "env"]

@@ -19,6 +19,13 @@ pub struct Delivery {
     pub original: Option<Arc<[u8]>>,
 }
 
+impl Delivery {
+    /// An alert that fires now, submitted by code of the same process.
+    pub fn firing(alert: Alert) -> Self {
+        Self { alert, status: Status::Firing, source: Source::Native, original: None }
+    }
+}
+
 /// What the source says about the alert now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
