@@ -93,7 +93,10 @@ impl Driver {
             Err(Stop::Shutdown) => self.give_up(id).await,
             Err(Stop::Defect(what)) => tracing::error!(operation = %id, %what, "the operation cannot go on"),
         }
-        self.shared.work.notify_one();
+        if self.shared.permits.available_permits() == 0 {
+            // Others wait for the place that is free in a moment.
+            self.shared.work.notify_one();
+        }
         if !self.shared.obligations.is_empty() {
             self.shared.owed.notify_one();
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use redress_action::{ActionExecutor, CancellationToken, Check};
 use redress_operation_log::{Actor, ClaimRequest, Claimed, Error, Operation, OperationHistory, OperationLog};
 use redress_strategy::{PlanHash, Strategy};
-use redress_types::{Delivery, OperationId};
+use redress_types::{Delivery, OperationId, Timestamp};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -259,15 +259,27 @@ async fn keep_lease(shared: Arc<Shared>, mut counted_from: Instant) {
     }
 }
 
+/// Wake-ups come in bursts; those of so short a time are answered by one look.
+const COALESCE: Duration = Duration::from_millis(2);
+
+/// What is remembered between two looks.
+struct Finder {
+    /// Plans that this engine cannot run.
+    unable: HashSet<PlanHash>,
+    /// When everything is swept again.
+    sweep_at: Instant,
+}
+
 /// Finds operations that nobody drives, and inboxes that grew.
 async fn find_work(shared: Arc<Shared>) {
     let mut wakeups = shared.log.wakeups();
-    let mut unable = HashSet::new();
+    let mut finder = Finder { unable: HashSet::new(), sweep_at: Instant::now() };
     loop {
-        if let Err(error) = look_for_work(&shared, &mut unable).await {
+        let next = look_for_work(&shared, &mut finder).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot look for work");
-        }
-        let wait = until_next_look(&shared).await;
+            None
+        });
+        let wait = until_next_look(&shared, next);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             changed = wakeups.changed() => {
@@ -280,31 +292,39 @@ async fn find_work(shared: Arc<Shared>) {
             () = shared.stopping.cancelled() => return,
             () = shared.lost.cancelled() => return,
         }
+        tokio::time::sleep(COALESCE.min(shared.config.poll)).await;
     }
 }
 
 /// The poll interval, or less when an operation becomes due before that.
-async fn until_next_look(shared: &Shared) -> Duration {
-    match shared.log.next_due().await {
-        Ok(Some(due)) if shared.permits.available_permits() > 0 => {
-            // At least a little, so that an operation that this engine cannot run does not keep it busy.
-            due.since(shared.now()).clamp(shared.config.poll / 10, shared.config.poll)
-        }
-        Ok(_) | Err(_) => shared.config.poll,
+fn until_next_look(shared: &Shared, next_due: Option<Timestamp>) -> Duration {
+    let poll = shared.config.poll;
+    match next_due {
+        // At least a little, so that an operation that this engine cannot run does not keep it busy.
+        Some(due) if shared.permits.available_permits() > 0 => due.since(shared.now()).clamp(poll / 10, poll),
+        Some(_) | None => poll,
     }
 }
 
-async fn look_for_work(shared: &Arc<Shared>, unable: &mut HashSet<PlanHash>) -> Result<(), Error> {
+/// Rings the drivers whose inbox grew, and takes what is due. Answers when the next operation is due.
+async fn look_for_work(shared: &Arc<Shared>, finder: &mut Finder) -> Result<Option<Timestamp>, Error> {
     for operation in shared.log.inbox_waiting(shared.session_id()).await? {
         shared.ring(operation);
     }
+    let next = shared.log.next_due().await?;
     let off = shared.clock_off();
     if off > CLOCK_OFF_MAX {
         tracing::error!(
             off_ms = off.as_millis(),
             "this machine's clock is off the log's: nothing is claimed"
         );
-        return Ok(());
+        return Ok(next);
+    }
+    // `next_due` speaks of what nobody holds. Now and then everything is swept, for what a living engine holds
+    // and has shown no sign of life for.
+    let sweeps = Instant::now() >= finder.sweep_at;
+    if !sweeps && next.is_none_or(|due| due > shared.now()) {
+        return Ok(next);
     }
     let mut permits = Vec::new();
     // Small rounds: what is claimed is driven before more is claimed.
@@ -315,11 +335,9 @@ async fn look_for_work(shared: &Arc<Shared>, unable: &mut HashSet<PlanHash>) -> 
         }
     }
     if permits.is_empty() {
-        return Ok(());
+        return Ok(next);
     }
-    if shared.log.next_due().await?.is_none_or(|due| due > shared.now()) {
-        return Ok(());
-    }
+    finder.sweep_at = Instant::now() + shared.session.lease / 3;
     let now = shared.now();
     let claimed = shared
         .log
@@ -327,18 +345,17 @@ async fn look_for_work(shared: &Arc<Shared>, unable: &mut HashSet<PlanHash>) -> 
             session: shared.session_id(),
             now,
             limit: permits.len(),
-            unable: unable.iter().copied().collect(),
+            unable: finder.unable.iter().copied().collect(),
             due: now.plus(shared.config.lease),
         })
         .await?;
-    let more = claimed.len() == permits.len();
-    for (claimed, permit) in claimed.into_iter().zip(permits) {
-        take_over(shared, claimed, permit, unable).await;
-    }
-    if more {
+    if claimed.len() == permits.len() {
         shared.work.notify_one();
     }
-    Ok(())
+    for (claimed, permit) in claimed.into_iter().zip(permits) {
+        take_over(shared, claimed, permit, &mut finder.unable).await;
+    }
+    Ok(next)
 }
 
 /// Folds a claimed operation and drives it, unless this engine cannot run its plan.
