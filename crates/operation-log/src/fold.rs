@@ -147,6 +147,13 @@ impl Operation {
     /// # Errors
     /// When the entry cannot follow; `self` is as it was.
     pub fn with(&self, entry: &Entry, hash: Hash) -> Result<Self, Refused> {
+        let mut next = self.clone();
+        next.follow(entry, hash)?;
+        Ok(next)
+    }
+
+    /// Goes on by one entry. After a refusal it may be half changed, and must be thrown away.
+    fn follow(&mut self, entry: &Entry, hash: Hash) -> Result<(), Refused> {
         let order = |why| Refused::Order { operation: self.id, after: self.seq, found: entry.seq, why };
         if entry.operation != self.id {
             return Err(order("it belongs to another operation"));
@@ -160,10 +167,9 @@ impl Operation {
         if entry.events.is_empty() {
             return Err(order("it holds no event"));
         }
-        let mut next = self.clone();
-        next.fold_events(entry, &entry.events)?;
-        next.stand_at(entry, hash);
-        Ok(next)
+        self.fold_events(entry, &entry.events)?;
+        self.stand_at(entry, hash);
+        Ok(())
     }
 
     /// Folds a whole history, oldest entry first.
@@ -174,7 +180,7 @@ impl Operation {
         let (first, rest) = entries.split_first().ok_or(ReplayError::Empty)?;
         let mut operation = Self::begin(&first.read()?, first.hash, plan)?;
         for stored in rest {
-            operation = operation.with(&stored.read()?, stored.hash)?;
+            operation.follow(&stored.read()?, stored.hash)?;
         }
         Ok(operation)
     }

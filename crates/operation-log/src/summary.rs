@@ -202,7 +202,11 @@ pub const fn outcome(state: State) -> Option<Outcome> {
 /// What "restored" rests on (safety rule 17): a look at the service itself, or only the word of the API that
 /// made the change.
 pub const fn verified(independently: bool) -> &'static str {
-    if independently { "verified by a check of the service itself" } else { "verified by the executor's API only" }
+    if independently {
+        "verified by a check of the service itself"
+    } else {
+        "verified by the executor's API only"
+    }
 }
 
 /// The states that an operation's entries lead through, oldest first. An event that the table refuses, which

@@ -1,5 +1,7 @@
 //! The fold and its guards: what follows what, by example and by chance.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what a helper cannot do fails the test")]
+
 mod support;
 
 use std::fmt::Write as _;
@@ -48,16 +50,11 @@ fn candidates(story: &Story) -> Vec<(&'static str, Event)> {
         ("deadline", Event::DeadlinePassed),
         ("joins", Event::AlertJoined { request, alert: alert(&format!("joins-{request}"), "web") }),
         ("joins twice", Event::AlertJoined { request, alert: Arc::clone(&operation.alert) }),
-        ("resolved", Event::AlertResolved {
-            request,
-            alert: operation.alert.id.clone(),
-            ends_at: story.now,
-        }),
-        ("a stranger resolved", Event::AlertResolved {
-            request,
-            alert: "stranger".parse().unwrap(),
-            ends_at: story.now,
-        }),
+        ("resolved", Event::AlertResolved { request, alert: operation.alert.id.clone(), ends_at: story.now }),
+        (
+            "a stranger resolved",
+            Event::AlertResolved { request, alert: "stranger".parse().unwrap(), ends_at: story.now },
+        ),
         ("request refused", Event::RequestRefused { request, reason: "no".into() }),
         ("started, a stray key", started(stray)),
         ("succeeded, a stray key", succeeded(stray, KnownBy::Answer)),
@@ -110,12 +107,13 @@ fn answers(story: &Story) -> String {
     let mut text = format!("{}\n", story.operation.state);
     for (name, event) in candidates(story) {
         let mut story = story.clone();
-        let decision = match &event {
-            Event::ResumedRollingBack { verdict }
-            | Event::ResumedVerifying { verdict }
-            | Event::ResumedCompensating { verdict } => format!(" ({})", verdict.decision),
-            _ => String::new(),
-        };
+        let mut decision = String::new();
+        if let Event::ResumedRollingBack { verdict }
+        | Event::ResumedVerifying { verdict }
+        | Event::ResumedCompensating { verdict } = &event
+        {
+            decision = format!(" ({})", verdict.decision);
+        }
         match story.try_write(vec![event]) {
             Ok(()) => writeln!(text, "  {name}{decision}: {}", story.operation.state).unwrap(),
             Err(Refused::Guard { why, .. }) => writeln!(text, "  {name}{decision}: NO, {why}").unwrap(),
@@ -162,7 +160,9 @@ fn step_failed(on_error: OnError, compensation: usize) -> Story {
 
 #[test]
 fn guards_before_acting() {
-    check(&Story::begin(1, "web", None, vec![]), expect![[r#"
+    check(
+        &Story::begin(1, "web", None, vec![]),
+        expect![[r#"
         received
           held: blocked
           diagnosis started: diagnosing
@@ -179,10 +179,13 @@ fn guards_before_acting() {
           resolved: received
           a stranger resolved: NO, the alert is not counted here
           request refused: received
-    "#]]);
+    "#]],
+    );
     let mut cancelled = Story::begin(1, "web", Some(plan(&[OnError::Abort], 0, 1)), vec![]);
     cancelled.write(vec![cancel(1)]);
-    check(&cancelled, expect![[r#"
+    check(
+        &cancelled,
+        expect![[r#"
         received
           held: blocked
           diagnosis started: diagnosing
@@ -199,12 +202,15 @@ fn guards_before_acting() {
           resolved: received
           a stranger resolved: NO, the alert is not counted here
           request refused: received
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn guards_of_a_step() {
-    check(&acting(&[OnError::Abort], 0, 1), expect![[r#"
+    check(
+        &acting(&[OnError::Abort], 0, 1),
+        expect![[r#"
         rolling_back
           cancel: rolling_back
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -227,8 +233,11 @@ fn guards_of_a_step() {
           timed out: NO, the deadline has not passed
           suspended: suspended
           started: rolling_back
-    "#]]);
-    check(&stepping(OnError::Rollback, 1, 1), expect![[r#"
+    "#]],
+    );
+    check(
+        &stepping(OnError::Rollback, 1, 1),
+        expect![[r#"
         rolling_back
           cancel: rolling_back
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -258,10 +267,13 @@ fn guards_of_a_step() {
           succeeded, says a person: rolling_back
           step failed: rolling_back
           withdrawn: rolling_back
-    "#]]);
+    "#]],
+    );
     let mut taken = stepping(OnError::Rollback, 1, 1);
     taken.taken_over();
-    check(&taken, expect![[r#"
+    check(
+        &taken,
+        expect![[r#"
         rolling_back
           cancel: rolling_back
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -291,14 +303,17 @@ fn guards_of_a_step() {
           succeeded, says a person: rolling_back
           step failed: NO, the intent belongs to another epoch; resume it first
           withdrawn: NO, the intent belongs to another epoch; resume it first
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn guards_of_a_pause() {
     let mut story = acting(&[OnError::Abort], 0, 1);
     story.write(vec![Event::Paused { switch: "engine".into() }]);
-    check(&story, expect![[r#"
+    check(
+        &story,
+        expect![[r#"
         rolling_back
           cancel: rolling_back
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -321,12 +336,15 @@ fn guards_of_a_pause() {
           timed out: NO, the deadline has not passed
           suspended: suspended
           started: NO, it is paused
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn guards_after_a_failure_by_what_it_means() {
-    check(&step_failed(OnError::Continue, 1), expect![[r#"
+    check(
+        &step_failed(OnError::Continue, 1),
+        expect![[r#"
         rolling_back
           cancel: rolling_back
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -348,8 +366,11 @@ fn guards_after_a_failure_by_what_it_means() {
           failed: NO, no step failed for good
           timed out: NO, the deadline has not passed
           suspended: suspended
-    "#]]);
-    check(&step_failed(OnError::Abort, 1), expect![[r#"
+    "#]],
+    );
+    check(
+        &step_failed(OnError::Abort, 1),
+        expect![[r#"
         rolling_back
           cancel: rolling_back
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -372,8 +393,11 @@ fn guards_after_a_failure_by_what_it_means() {
           timed out: NO, the deadline has not passed
           suspended: suspended
           started: NO, a step failed for good
-    "#]]);
-    check(&step_failed(OnError::Rollback, 1), expect![[r#"
+    "#]],
+    );
+    check(
+        &step_failed(OnError::Rollback, 1),
+        expect![[r#"
         rolling_back
           cancel: rolling_back
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -396,8 +420,11 @@ fn guards_after_a_failure_by_what_it_means() {
           timed out: NO, the deadline has not passed
           suspended: suspended
           started: NO, a step failed for good
-    "#]]);
-    check(&step_failed(OnError::Rollback, 0), expect![[r#"
+    "#]],
+    );
+    check(
+        &step_failed(OnError::Rollback, 0),
+        expect![[r#"
         rolling_back
           cancel: rolling_back
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -420,8 +447,11 @@ fn guards_after_a_failure_by_what_it_means() {
           timed out: NO, the deadline has not passed
           suspended: suspended
           started: NO, a step failed for good
-    "#]]);
-    check(&step_failed(OnError::Suspend, 1), expect![[r#"
+    "#]],
+    );
+    check(
+        &step_failed(OnError::Suspend, 1),
+        expect![[r#"
         rolling_back
           cancel: rolling_back
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -444,12 +474,15 @@ fn guards_after_a_failure_by_what_it_means() {
           timed out: NO, the deadline has not passed
           suspended: suspended
           started: NO, a step failed for good
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn guards_of_the_verification() {
-    check(&verifying(1, 2), expect![[r#"
+    check(
+        &verifying(1, 2),
+        expect![[r#"
         verifying
           cancel: verifying
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -474,8 +507,11 @@ fn guards_of_the_verification() {
           failed: NO, an attempt remains
           timed out: NO, the deadline has not passed
           suspended: suspended
-    "#]]);
-    check(&verifying(1, 1), expect![[r#"
+    "#]],
+    );
+    check(
+        &verifying(1, 1),
+        expect![[r#"
         verifying
           cancel: verifying
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -500,8 +536,11 @@ fn guards_of_the_verification() {
           failed: NO, a compensation plan is to be run first
           timed out: NO, the deadline has not passed
           suspended: suspended
-    "#]]);
-    check(&verifying(0, 1), expect![[r#"
+    "#]],
+    );
+    check(
+        &verifying(0, 1),
+        expect![[r#"
         verifying
           cancel: verifying
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -526,10 +565,13 @@ fn guards_of_the_verification() {
           failed: failed
           timed out: NO, the deadline has not passed
           suspended: suspended
-    "#]]);
+    "#]],
+    );
     let mut late = verifying(0, 2);
     late.write(vec![Event::DeadlinePassed]);
-    check(&late, expect![[r#"
+    check(
+        &late,
+        expect![[r#"
         verifying
           cancel: verifying
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -554,14 +596,17 @@ fn guards_of_the_verification() {
           failed: NO, an attempt remains
           timed out: timed_out
           suspended: suspended
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn guards_of_a_compensation() {
     let mut story = verifying(2, 1);
     story.write(vec![compensate(Owed::Failed)]);
-    check(&story, expect![[r#"
+    check(
+        &story,
+        expect![[r#"
         compensating
           cancel: compensating
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -581,12 +626,15 @@ fn guards_of_a_compensation() {
           suspended: suspended
           not run: compensating
           started: compensating
-    "#]]);
+    "#]],
+    );
     for _ in 0..2 {
         let step = story.operation.next_step;
         story.write(vec![Event::StepNotRun { step }]);
     }
-    check(&story, expect![[r#"
+    check(
+        &story,
+        expect![[r#"
         compensating
           cancel: compensating
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -605,14 +653,17 @@ fn guards_of_a_compensation() {
           compensated to cancelled: NO, it owes another outcome
           suspended: suspended
           not run: NO, it is not the next step
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn guards_of_a_verdict() {
     let mut in_doubt = stepping(OnError::Rollback, 1, 1);
     in_doubt.write(vec![suspended()]);
-    check(&in_doubt, expect![[r#"
+    check(
+        &in_doubt,
+        expect![[r#"
         suspended
           cancel: suspended
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -636,10 +687,13 @@ fn guards_of_a_verdict() {
           back to verifying (give_up): NO, it came from another state
           back to compensating (give_up): NO, it came from another state
           abandoned: suspended
-    "#]]);
+    "#]],
+    );
     let mut undecided = verifying(1, 1);
     undecided.write(vec![suspended()]);
-    check(&undecided, expect![[r#"
+    check(
+        &undecided,
+        expect![[r#"
         suspended
           cancel: suspended
           cancel, a row too far: NO, inbox rows are answered in order, each once
@@ -662,7 +716,8 @@ fn guards_of_a_verdict() {
           back to rolling back (give_up): NO, it came from another state
           back to verifying (give_up): NO, given up ends it
           back to compensating (give_up): NO, it came from another state
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -687,7 +742,8 @@ fn an_entry_must_be_the_next() {
         entry 2 of operation # cannot follow entry 1: its epoch is older
         entry 2 of operation # cannot follow entry 1: it holds no event
         entry 2 of operation # cannot follow entry 1: it belongs to another operation
-    "#]].assert_eq(&refusals);
+    "#]]
+    .assert_eq(&refusals);
     let entry = story.entry(vec![ADMITTED]);
     assert!(Operation::begin(&entry, story.operation.hash, None).is_err());
     let first = story.entries[0].read().unwrap();
@@ -707,7 +763,8 @@ fn the_deadline_stands_still_while_suspended_or_paused_and_once_when_both() {
     assert_eq!(story.operation.deadline_at(), None);
     story.write(vec![suspended()]);
     story.write(vec![cancel(1)]);
-    story.write(vec![Event::ResumedRollingBack { verdict: verdict(2, Decision::DidNotHappen) }, resumed(key)]);
+    story
+        .write(vec![Event::ResumedRollingBack { verdict: verdict(2, Decision::DidNotHappen) }, resumed(key)]);
     assert_eq!(story.operation.deadline_at(), None, "the pause is not over");
     story.write(vec![Event::Unpaused]);
     assert_eq!(story.operation.clock.stood, Duration::from_secs(4));
@@ -715,7 +772,8 @@ fn the_deadline_stands_still_while_suspended_or_paused_and_once_when_both() {
 
     // The other order: a pause cannot be lifted while suspended, so each interval counts by itself.
     story.write(vec![suspended()]);
-    story.write(vec![Event::ResumedRollingBack { verdict: verdict(3, Decision::DidNotHappen) }, resumed(key)]);
+    story
+        .write(vec![Event::ResumedRollingBack { verdict: verdict(3, Decision::DidNotHappen) }, resumed(key)]);
     assert_eq!(story.operation.clock.stood, Duration::from_secs(5));
 }
 
@@ -850,7 +908,8 @@ fn the_path_names_each_state_once_with_its_event() {
         1 rolling_back admitted
         3 verifying verification_started
         5 compensating compensation_started
-        7 failed compensated_to_failed"#]].assert_eq(&path.join("\n"));
+        7 failed compensated_to_failed"#]]
+    .assert_eq(&path.join("\n"));
 }
 
 /// Tries what leads nearest to the end first; answers how many entries it took.
@@ -892,12 +951,8 @@ fn drive_to_the_end(story: &mut Story) -> Option<usize> {
 }
 
 fn any_plan() -> impl Strategy<Value = Option<Arc<StoredPlan>>> {
-    let on_error = prop::sample::select(vec![
-        OnError::Continue,
-        OnError::Abort,
-        OnError::Rollback,
-        OnError::Suspend,
-    ]);
+    let on_error =
+        prop::sample::select(vec![OnError::Continue, OnError::Abort, OnError::Rollback, OnError::Suspend]);
     let some = (prop::collection::vec(on_error, 1..4), 0..3_usize, 1..3_u32);
     prop_oneof![1 => Just(None), 9 => some.prop_map(|(steps, undo, attempts)| Some(plan(&steps, undo, attempts)))]
 }

@@ -41,6 +41,7 @@ pub(super) fn allows(operation: &Operation, entry: &Entry, event: &Event) -> All
         }
         Event::StepSucceeded { key, known_by, .. } | Event::StepFailed { key, known_by, .. } => {
             if *known_by == KnownBy::Verdict {
+                must(entry.events.iter().any(is_verdict), "no verdict stands in this entry")?;
                 return open(operation, key).map(drop);
             }
             current(operation, entry, key).map(drop)
@@ -81,6 +82,10 @@ pub(super) fn allows(operation: &Operation, entry: &Entry, event: &Event) -> All
 
 fn must(holds: bool, why: &'static str) -> Allowed {
     if holds { Ok(()) } else { Err(why) }
+}
+
+fn is_verdict(event: &Event) -> bool {
+    matches!(event, Event::ResumedRollingBack { .. } | Event::ResumedCompensating { .. })
 }
 
 /// Nothing goes on, and nothing ends, with an open intent.

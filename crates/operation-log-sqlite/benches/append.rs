@@ -1,0 +1,103 @@
+//! Appends per second at full durability: operations of four entries each, so many of them at a time, and the
+//! latency of a lone append. `cargo bench -p redress-operation-log-sqlite [-- OPERATIONS IN_FLIGHT FOLDER]`.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a bench measures and prints"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use redress_operation_log::conformance::fixture::Writer;
+use redress_operation_log::record::{Append, Claim};
+use redress_operation_log::{Event, OperationLog as _, SessionId};
+use redress_operation_log_sqlite::{Options, SqliteLog};
+use redress_types::Timestamp;
+
+const LEASE: Duration = Duration::from_secs(3600);
+
+fn main() {
+    // Cargo passes a flag of its own.
+    let given: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let number = |at: usize, default| given.get(at).and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (operations, in_flight) = (number(0, 10_000), number(1, 256));
+    let folder = given.get(2).map_or_else(std::env::temp_dir, Into::into);
+    let folder = tempfile::tempdir_in(folder).unwrap();
+    let log = SqliteLog::open(folder.path().join("log.db").to_str().unwrap(), &Options::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let session = log.open_session("bench", LEASE).await.unwrap().id;
+        let work: Arc<Vec<Vec<Append>>> =
+            Arc::new((0..operations).map(|number| life(session, number)).collect());
+        lone(&log, session, operations).await;
+        together(&log, work, in_flight).await;
+    });
+    println!("{}", log.durability());
+}
+
+/// The four appends of an operation: accepted and begun, two results, verified.
+fn life(session: SessionId, number: usize) -> Vec<Append> {
+    let now = Timestamp::from_micros(1_767_225_600_000_000);
+    let mut writer = Writer::new(session, number as u64 + 1, &format!("alert-{number}"));
+    let mut begin = writer.begin(now, writer.admitted());
+    let fingerprint = writer.alert.fingerprint.as_str().to_owned();
+    begin.claims = vec![Claim::Fingerprint(fingerprint), Claim::Slot(writer.target.to_string())];
+    let mut appends = vec![begin];
+    writer.took(&appends[0]);
+    let started = Event::StepStarted { key: writer.key(1), step: "warm up".into() };
+    let passed = Event::VerificationPassed { passes: 1, held_ms: 0, independent: true, detail: "200".into() };
+    for events in [
+        vec![writer.succeeded(0), started],
+        vec![writer.succeeded(1), Event::VerificationStarted],
+        vec![passed],
+    ] {
+        let append = writer.next(now, events);
+        writer.took(&append);
+        appends.push(append);
+    }
+    appends
+}
+
+async fn lone(log: &SqliteLog, session: SessionId, from: usize) {
+    let mut took: Vec<Duration> = Vec::new();
+    for number in from..from + 250 {
+        for append in life(session, number) {
+            let start = Instant::now();
+            log.append(append).await.unwrap();
+            took.push(start.elapsed());
+        }
+    }
+    took.sort_unstable();
+    println!("lone append: p50 {:?}, p99 {:?}", took[took.len() / 2], took[took.len() * 99 / 100]);
+}
+
+async fn together(log: &SqliteLog, work: Arc<Vec<Vec<Append>>>, in_flight: usize) {
+    let next = Arc::new(AtomicUsize::new(0));
+    let (start, commits) = (Instant::now(), log.commits());
+    let tasks: Vec<_> = (0..in_flight)
+        .map(|_| {
+            let (log, work, next) = (log.clone(), Arc::clone(&work), Arc::clone(&next));
+            tokio::spawn(async move {
+                while let Some(life) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    for append in life {
+                        log.append(append.clone()).await.unwrap();
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let (took, appends) = (start.elapsed(), work.iter().map(Vec::len).sum::<usize>());
+    let commits = log.commits() - commits;
+    println!(
+        "{in_flight} in flight: {appends} appends in {took:.2?}, {:.0}/s, {:.1} a commit",
+        appends as f64 / took.as_secs_f64(),
+        appends as f64 / commits as f64
+    );
+}

@@ -1,0 +1,314 @@
+//! `append`: the checks, in the order that `docs/operation-log.md` gives, and then what is written.
+
+use redress_fsm::State;
+use redress_operation_log::{Append, Claim, Error, Recorded};
+use redress_types::{Epoch, OperationId};
+use rusqlite::params;
+
+use crate::alerts;
+use crate::batch::Batch;
+use crate::conditions;
+use crate::ending;
+use crate::fault::Fault;
+use crate::values::{Count, Id, Sha, Time, int, word};
+
+/// What an append must know of the head.
+pub(crate) struct Place {
+    pub position: u64,
+    seq: u64,
+    state: State,
+    epoch: Epoch,
+    session: Option<u64>,
+    inbox: u64,
+    folded: u64,
+    waits: bool,
+}
+
+pub(crate) fn append(batch: &mut Batch<'_>, append: &Append) -> Result<Recorded, Fault> {
+    let place = place_of(batch, append.operation)?;
+    if let Some(place) = &place
+        && place.seq > append.expected_seq
+    {
+        return again(batch, place, append);
+    }
+    match &place {
+        Some(place) => may_follow(batch, place, append)?,
+        None => may_begin(batch, append)?,
+    }
+    is_coherent(append)?;
+    let inbox = place.as_ref().map_or(0, |place| place.inbox);
+    if append.ends.is_some() && append.standing.folded_request < inbox {
+        return Err(Error::NotFolded { operation: append.operation, inbox }.into());
+    }
+    let mine = place.as_ref().map(|place| place.position);
+    conditions::check(batch, append, mine)?;
+
+    // From here on nothing refuses: what fails now fails the transaction.
+    let position = batch.next_position(&append.hash, place.is_none());
+    let operation = mine.unwrap_or(position);
+    match &place {
+        Some(place) => move_head(batch, place, append)?,
+        None => begin(batch, append, position)?,
+    }
+    insert_entry(batch, append, operation, position)?;
+    conditions::take(batch, append, operation)?;
+    insert_outbox(batch, append, operation, position)?;
+    insert_payloads(batch, append, operation)?;
+    if let Some(ending) = &append.ends {
+        ending::end(batch, append, ending, operation)?;
+    }
+    Ok(Recorded { position, before: false, inbox, switches: batch.switch_changes })
+}
+
+fn place_of(batch: &Batch<'_>, id: OperationId) -> rusqlite::Result<Option<Place>> {
+    batch.find(
+        "select position, seq, state, epoch, session, inbox, folded_request, waits_key is not null
+         from operations where id = ?1",
+        [Id(id)],
+        |row| {
+            Ok(Place {
+                position: row.get::<_, Count>(0)?.0,
+                seq: row.get::<_, Count>(1)?.0,
+                state: word(row, 2)?,
+                epoch: Epoch(row.get::<_, Count>(3)?.0),
+                session: row.get::<_, Option<Count>>(4)?.map(|session| session.0),
+                inbox: row.get::<_, Count>(5)?.0,
+                folded: row.get::<_, Count>(6)?.0,
+                waits: row.get(7)?,
+            })
+        },
+    )
+}
+
+/// The head stands above `expected_seq`: it is this append's own entry, or somebody else's.
+fn again(batch: &Batch<'_>, place: &Place, append: &Append) -> Result<Recorded, Fault> {
+    let seq = append.expected_seq + 1;
+    let (position, hash) = batch.one(
+        "select position, hash from entries where operation = ?1 and seq = ?2",
+        [int(place.position), int(seq)],
+        |row| Ok((row.get::<_, Count>(0)?.0, row.get::<_, Sha>(1)?.0)),
+    )?;
+    if hash == append.hash {
+        let (inbox, switches) = (place.inbox, batch.switch_changes);
+        return Ok(Recorded { position, before: true, inbox, switches });
+    }
+    is_current(batch, place, append)?;
+    let what = format!("entry {seq} of operation {}", append.operation);
+    Err(Error::DifferentContent { what }.into())
+}
+
+/// The session and the epoch are those that hold the operation.
+fn is_current(batch: &Batch<'_>, place: &Place, append: &Append) -> Result<(), Error> {
+    batch.session(append.session)?;
+    if place.session == Some(append.session.0) && place.epoch == append.epoch {
+        return Ok(());
+    }
+    let what = format!("epoch {} of operation {}", append.epoch.0, append.operation);
+    Err(Error::Stale { what })
+}
+
+fn may_follow(batch: &Batch<'_>, place: &Place, append: &Append) -> Result<(), Error> {
+    is_current(batch, place, append)?;
+    let (operation, expected, found) = (append.operation, append.expected_seq, place.seq);
+    if found != expected {
+        return Err(Error::Conflict { operation, expected, found });
+    }
+    if place.state.is_ended() {
+        return Err(Error::Ended { operation, state: place.state });
+    }
+    Ok(())
+}
+
+fn may_begin(batch: &Batch<'_>, append: &Append) -> Result<(), Fault> {
+    batch.session(append.session)?;
+    match &append.begin {
+        Some(begin) if append.expected_seq == 0 => match alerts::find(batch.conn(), &begin.alert.id)? {
+            Some(record) => Err(Error::KnownAlert(Box::new(record)).into()),
+            None => Ok(()),
+        },
+        Some(_) | None => Err(Error::NotFound(append.operation).into()),
+    }
+}
+
+/// What the writer must never send; the CHECKs of the schema would refuse it too, with less of an answer.
+fn is_coherent(append: &Append) -> Result<(), Error> {
+    let what = match (append.standing.state.is_ended(), append.ends.is_some()) {
+        (true, false) => "it ends the operation and does not say what that leaves",
+        (false, true) => "it says what an ending leaves and does not end the operation",
+        (true, true) | (false, false) => return Ok(()),
+    };
+    Err(Error::Unstorable { what: format!("an entry of operation {}: {what}", append.operation) })
+}
+
+/// What a head holds and waits for after this append. One that ended: nothing.
+struct Waits<'a> {
+    session: Option<i64>,
+    wake_at: Option<Time>,
+    on: Option<&'a Claim>,
+}
+
+impl<'a> Waits<'a> {
+    fn after(batch: &mut Batch<'_>, append: &'a Append) -> rusqlite::Result<Self> {
+        if append.ends.is_some() {
+            return Ok(Self { session: None, wake_at: None, on: None });
+        }
+        let standing = &append.standing;
+        let mut wake_at = standing.wake_at;
+        if let (Some(claim), false) = (&standing.waits_on, standing.held)
+            && !append.claims.contains(claim)
+            && is_free(batch, claim)?
+        {
+            wake_at = Some(wake_at.map_or(append.now, |at| at.min(append.now)));
+            batch.woke = true;
+        }
+        let session = standing.held.then_some(int(append.session.0));
+        Ok(Self { session, wake_at: wake_at.map(Time), on: standing.waits_on.as_ref() })
+    }
+}
+
+/// Whether the claim that this standing waits for is free: freed between the refusal and this append.
+fn is_free(batch: &Batch<'_>, claim: &Claim) -> rusqlite::Result<bool> {
+    let holder = batch.find(
+        "select 1 from claims where kind = ?1 and key = ?2",
+        [claim.kind(), claim.key()],
+        |_| Ok(()),
+    )?;
+    Ok(holder.is_none())
+}
+
+fn move_head(batch: &mut Batch<'_>, place: &Place, append: &Append) -> Result<(), Fault> {
+    let standing = &append.standing;
+    let waits = Waits::after(batch, append)?;
+    let (position, seq) = (int(place.position), int(append.expected_seq + 1));
+    let (state, now): (&str, i64) = (standing.state.into(), append.now.as_micros());
+    let stays = waits.session.is_some() && !place.waits && waits.on.is_none();
+    if stays && standing.folded_request == place.folded && append.outbox.is_empty() {
+        // The common case names no column of any index but `wake_at`, whose index leaves out held operations.
+        batch.run(
+            "update operations set seq = ?2, hash = ?3, state = ?4, wake_at = ?5, reason = ?6, updated_at = ?7
+             where position = ?1",
+            params![position, seq, Sha(append.hash), state, waits.wake_at, standing.reason, now],
+        )?;
+        return Ok(());
+    }
+    batch.run(
+        "update operations set seq = ?2, hash = ?3, state = ?4, wake_at = ?5, reason = ?6, updated_at = ?7,
+             session = ?8, waits_kind = ?9, waits_key = ?10, folded_request = ?11, ended_at = ?12,
+             owed = owed + ?13
+         where position = ?1",
+        params![
+            position,
+            seq,
+            Sha(append.hash),
+            state,
+            waits.wake_at,
+            standing.reason,
+            now,
+            waits.session,
+            waits.on.map(Claim::kind),
+            waits.on.map(Claim::key),
+            int(standing.folded_request),
+            append.ends.as_ref().map(|_| now),
+            int(append.outbox.len() as u64),
+        ],
+    )?;
+    Ok(())
+}
+
+fn begin(batch: &mut Batch<'_>, append: &Append, position: u64) -> Result<(), Fault> {
+    // `may_begin` has seen it.
+    let Some(begin) = &append.begin else { return Err(Error::NotFound(append.operation).into()) };
+    if let Some(plan) = &begin.plan {
+        batch.run(
+            "insert into plans (hash, bytes) values (?1, ?2) on conflict (hash) do nothing",
+            params![Sha(plan.hash), &plan.bytes[..]],
+        )?;
+    }
+    let standing = &append.standing;
+    let (state, level): (&str, &str) = (standing.state.into(), begin.level.into());
+    let waits = Waits::after(batch, append)?;
+    batch.run(
+        "insert into operations (position, id, name, seq, hash, state, epoch, session, wake_at,
+             waits_kind, waits_key, folded_request, owed, updated_at, ended_at, reason, accepted_at,
+             environment, service, strategy, plan, fingerprint, level, title)
+         values (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?13,
+             ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+        params![
+            int(position),
+            Id(append.operation),
+            begin.name,
+            Sha(append.hash),
+            state,
+            int(append.epoch.0),
+            waits.session,
+            waits.wake_at,
+            waits.on.map(Claim::kind),
+            waits.on.map(Claim::key),
+            int(standing.folded_request),
+            int(append.outbox.len() as u64),
+            Time(append.now),
+            append.ends.as_ref().map(|_| Time(append.now)),
+            standing.reason,
+            begin.target.environment,
+            begin.target.service,
+            begin.strategy,
+            begin.plan.as_ref().map(|plan| Sha(plan.hash)),
+            begin.alert.fingerprint.as_str(),
+            level,
+            begin.title,
+        ],
+    )?;
+    alerts::insert(batch, &begin.alert, append.operation, false)?;
+    Ok(())
+}
+
+fn insert_entry(batch: &mut Batch<'_>, append: &Append, operation: u64, position: u64) -> Result<(), Fault> {
+    batch.run(
+        "insert into entries (position, operation, seq, hash, body) values (?1, ?2, ?3, ?4, ?5)",
+        params![
+            int(position),
+            int(operation),
+            int(append.expected_seq + 1),
+            Sha(append.hash),
+            &append.body[..]
+        ],
+    )?;
+    Ok(())
+}
+
+fn insert_outbox(batch: &mut Batch<'_>, append: &Append, operation: u64, position: u64) -> Result<(), Fault> {
+    for (place, owe) in append.outbox.iter().enumerate() {
+        batch.woke = true;
+        batch.run(
+            "insert into outbox (position, place, operation, seq, executor, order_key, content, due_at)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![
+                int(position),
+                int(place as u64),
+                int(operation),
+                int(append.expected_seq + 1),
+                owe.executor,
+                owe.order_key,
+                &owe.content[..],
+                Time(append.now),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+fn insert_payloads(batch: &mut Batch<'_>, append: &Append, operation: u64) -> Result<(), Fault> {
+    for (place, payload) in append.payloads.iter().enumerate() {
+        batch.run(
+            "insert into payloads (operation, seq, place, salt, bytes) values (?1, ?2, ?3, ?4, ?5)",
+            params![
+                int(operation),
+                int(append.expected_seq + 1),
+                int(place as u64),
+                payload.salt,
+                &payload.bytes[..],
+            ],
+        )?;
+    }
+    Ok(())
+}

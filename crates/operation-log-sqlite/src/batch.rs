@@ -1,0 +1,192 @@
+//! [`Batch`]: the requests that share one transaction, and what they share in it.
+//!
+//! What every append would change in the same row (the last position, the session's sum) is counted here and
+//! written once, when the batch is done.
+
+use redress_operation_log::{Error, SessionId};
+use redress_types::{Hash, Timestamp};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
+
+use crate::fault::Fault;
+use crate::values::{Count, Sha, Time, int};
+
+/// The session that this process holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live {
+    /// Which.
+    pub id: SessionId,
+    /// When its lease ends, by the log's own clock.
+    pub expires_at: Timestamp,
+    /// How long a lease lasts.
+    pub lease: std::time::Duration,
+}
+
+/// One transaction under way.
+pub(crate) struct Batch<'a> {
+    conn: &'a Connection,
+    /// The log's own clock when the batch began.
+    pub log_now: Timestamp,
+    /// The session of this process, while it is current. What a request changes here holds once committed.
+    pub live: Option<Live>,
+    /// The last position given out.
+    pub position: u64,
+    /// How often switches have changed.
+    pub switch_changes: u64,
+    /// Something may have become due.
+    pub woke: bool,
+    /// A row was changed.
+    wrote: bool,
+    appended: Appended,
+}
+
+/// What the session of this process appended in this batch.
+#[derive(Default)]
+struct Appended {
+    entries: u64,
+    operations: u64,
+    digest: Hash,
+}
+
+impl<'a> Batch<'a> {
+    /// Begins a transaction that may write.
+    pub(crate) fn begin(
+        conn: &'a Connection,
+        live: Option<Live>,
+        log_now: Timestamp,
+    ) -> rusqlite::Result<Self> {
+        conn.prepare_cached("begin immediate")?.execute([])?;
+        let mut batch = Self {
+            conn,
+            log_now,
+            live: None,
+            position: 0,
+            switch_changes: 0,
+            woke: false,
+            wrote: false,
+            appended: Appended::default(),
+        };
+        let (position, switches, session) =
+            batch.one("select position, switch_changes, last_session from meta", [], |row| {
+                Ok((row.get::<_, Count>(0)?.0, row.get::<_, Count>(1)?.0, row.get::<_, Count>(2)?.0))
+            })?;
+        batch.position = position;
+        batch.switch_changes = switches;
+        // Somebody who removed the lock file could have opened another session: then ours is over.
+        batch.live = live.filter(|live| live.id.0 == session);
+        Ok(batch)
+    }
+
+    /// Ends the transaction. Answers whether there was anything to commit.
+    pub(crate) fn commit(&mut self) -> rusqlite::Result<bool> {
+        self.write_sums()?;
+        // Without a change there is nothing to make durable.
+        let end = if self.wrote { "commit" } else { "rollback" };
+        self.conn.prepare_cached(end)?.execute([])?;
+        Ok(self.wrote)
+    }
+
+    fn write_sums(&mut self) -> rusqlite::Result<()> {
+        let appended = std::mem::take(&mut self.appended);
+        let Some(live) = self.live.filter(|_| appended.entries > 0) else { return Ok(()) };
+        self.run("update meta set position = ?1", [int(self.position)])?;
+        let mut digest = self
+            .one("select digest from sessions where id = ?1", [int(live.id.0)], |row| row.get::<_, Sha>(0))?;
+        digest.0.combine(&appended.digest);
+        self.run(
+            "update sessions set entries = entries + ?2, operations = operations + ?3, digest = ?4
+             where id = ?1",
+            params![int(live.id.0), int(appended.entries), int(appended.operations), digest],
+        )?;
+        Ok(())
+    }
+
+    /// Counts an appended entry and answers its position.
+    pub(crate) fn next_position(&mut self, hash: &Hash, begins: bool) -> u64 {
+        self.position += 1;
+        self.appended.entries += 1;
+        self.appended.operations += u64::from(begins);
+        self.appended.digest.combine(hash);
+        self.position
+    }
+
+    /// Writes what was counted so far, for a request that is about to read it or to end the session.
+    pub(crate) fn settle_sums(&mut self) -> Result<(), Fault> {
+        Ok(self.write_sums()?)
+    }
+
+    /// The session of this process, when it is the one named and its lease lasts.
+    pub(crate) fn session(&self, session: SessionId) -> Result<Live, Error> {
+        match self.live {
+            Some(live) if live.id == session && self.log_now < live.expires_at => Ok(live),
+            Some(_) | None => Err(Error::Stale { what: format!("session {session}") }),
+        }
+    }
+
+    /// Runs a statement that writes; answers how many rows it changed.
+    pub(crate) fn run(&mut self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
+        let changed = self.conn.prepare_cached(sql)?.execute(params)?;
+        self.wrote |= changed > 0;
+        Ok(changed)
+    }
+
+    /// Like [`Self::run`], for a statement that answers rows.
+    pub(crate) fn run_all<T>(
+        &mut self,
+        sql: &str,
+        params: impl Params,
+        row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        let rows = self.all(sql, params, row)?;
+        self.wrote |= !rows.is_empty();
+        Ok(rows)
+    }
+
+    /// One row that must be there.
+    pub(crate) fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.conn.prepare_cached(sql)?.query_row(params, row)
+    }
+
+    /// One row or none.
+    pub(crate) fn find<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Option<T>> {
+        self.one(sql, params, row).optional()
+    }
+
+    /// All rows.
+    pub(crate) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Vec<T>> {
+        self.conn.prepare_cached(sql)?.query_map(params, row)?.collect()
+    }
+
+    /// The connection, for the readers' functions.
+    pub(crate) fn conn(&self) -> &Connection {
+        self.conn
+    }
+}
+
+/// Undoes what is under way, if anything is: some errors have done so already.
+pub(crate) fn roll_back(conn: &Connection) {
+    if !conn.is_autocommit()
+        && let Err(error) = conn.execute_batch("rollback")
+    {
+        tracing::warn!(%error, "a transaction could not be rolled back");
+    }
+}
+
+/// The time in a nullable column.
+pub(crate) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<Time>>(column)?.map(|time| time.0))
+}

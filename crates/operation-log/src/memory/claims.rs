@@ -1,0 +1,140 @@
+//! Sessions, and who holds which operation.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redress_fsm::State;
+use redress_types::{Epoch, Incarnation, OperationId, Timestamp};
+
+use super::state::{SessionRow, Tables};
+use crate::error::Error;
+use crate::record::{ClaimRequest, Claimed, Sum};
+use crate::session::{Session, SessionId};
+
+impl Tables {
+    /// The engine's name is for logs that allow one: here nobody is ever refused by it.
+    pub(super) fn open_session(&mut self, _engine: &str, lease: Duration, log_now: Timestamp) -> Session {
+        let last = self.sessions.last_key_value().map_or(0, |(id, _)| id.0);
+        let id = SessionId(last + 1);
+        let sum = Sum { session: id, ..Sum::default() };
+        self.sessions
+            .insert(id, SessionRow { lease, lasts_until: log_now.plus(lease), closed_at: None, sum });
+        self.commits += 1;
+        Session { id, incarnation: Incarnation(1), restored: false, lease, log_now }
+    }
+
+    pub(super) fn renew_session(&mut self, id: SessionId, log_now: Timestamp) -> Result<Timestamp, Error> {
+        self.current(id, log_now)?;
+        if let Some(row) = self.sessions.get_mut(&id) {
+            row.lasts_until = log_now.plus(row.lease);
+            self.commits += 1;
+        }
+        Ok(log_now)
+    }
+
+    pub(super) fn close_session(&mut self, id: SessionId, log_now: Timestamp) {
+        if let Some(row) = self.sessions.get_mut(&id)
+            && row.closed_at.is_none()
+        {
+            row.closed_at = Some(log_now);
+            self.commits += 1;
+            self.woke = true;
+        }
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        request: &ClaimRequest,
+        log_now: Timestamp,
+    ) -> Result<Vec<Claimed>, Error> {
+        self.current(request.session, log_now)?;
+        let mut claimed = Vec::new();
+        for id in self.claimable(request, log_now) {
+            self.change(id, |row| {
+                row.head.epoch = Epoch(row.head.epoch.0 + 1);
+                row.head.session = Some(request.session);
+                row.head.wake_at = Some(request.due);
+                claimed.push(Claimed { operation: id, epoch: row.head.epoch, plan: row.head.plan });
+            });
+        }
+        self.commits += u64::from(!claimed.is_empty());
+        Ok(claimed)
+    }
+
+    /// What may be claimed, oldest due first; what has no time of its own comes before.
+    fn claimable(&self, request: &ClaimRequest, log_now: Timestamp) -> Vec<OperationId> {
+        let due = |index: &BTreeMap<(Timestamp, u64), OperationId>| {
+            let able = index
+                .range(..=(request.now, u64::MAX))
+                .filter(|(_, id)| self.is_able(**id, request))
+                .take(request.limit);
+            able.map(|(at, id)| (*at, *id)).collect::<Vec<_>>()
+        };
+        let mut found: BTreeMap<(Timestamp, u64), OperationId> = BTreeMap::new();
+        for ((at, position), id) in due(&self.index.free).into_iter().chain(due(&self.index.kept)) {
+            found.insert((at, position), id);
+        }
+        let free = |id: &OperationId| self.operations.get(id).is_some_and(|row| row.head.session.is_none());
+        let asked = self.index.asked.values().filter(|id| free(id));
+        let over = self.index.held.iter().filter(|(session, _)| self.is_over(**session, log_now));
+        let left = over.flat_map(|(_, held)| held.values());
+        for id in asked.chain(left).filter(|id| self.is_able(**id, request)) {
+            if let Some(row) = self.operations.get(id) {
+                found.insert((row.head.wake_at.unwrap_or(Timestamp::MIN), row.head.position), *id);
+            }
+        }
+        found.into_values().take(request.limit).collect()
+    }
+
+    fn is_able(&self, id: OperationId, request: &ClaimRequest) -> bool {
+        let plan = self.operations.get(&id).and_then(|row| row.head.plan);
+        plan.is_none_or(|plan| !request.unable.contains(&plan))
+    }
+
+    pub(super) fn give_up(&mut self, session: SessionId, id: OperationId, epoch: Epoch, log_now: Timestamp) {
+        let holds = |row: &super::state::Row| row.head.session == Some(session) && row.head.epoch == epoch;
+        if !self.operations.get(&id).is_some_and(holds) {
+            return;
+        }
+        self.change(id, |row| {
+            row.head.session = None;
+            row.head.wake_at = Some(row.head.wake_at.map_or(log_now, |at| at.min(log_now)));
+        });
+        self.commits += 1;
+        self.woke = true;
+    }
+
+    pub(super) fn inbox_waiting(&self, session: SessionId) -> Vec<OperationId> {
+        let held =
+            |id: &&OperationId| self.operations.get(id).is_some_and(|row| row.head.session == Some(session));
+        self.index.asked.values().filter(held).copied().collect()
+    }
+
+    pub(super) fn next_due(&self, log_now: Timestamp) -> Option<Timestamp> {
+        let free = self.index.free.first_key_value().map(|((at, _), _)| *at);
+        let asked = self.index.asked.values().filter_map(|id| {
+            let row = self.operations.get(id).filter(|row| row.head.session.is_none())?;
+            row.inbox.iter().find(|asked| asked.seq > row.head.folded_request).map(|asked| asked.at)
+        });
+        let over = self.index.held.keys().filter(|session| self.is_over(**session, log_now)).map(|session| {
+            let row = self.sessions.get(session);
+            row.map_or(log_now, |row| row.closed_at.unwrap_or(row.lasts_until))
+        });
+        free.into_iter().chain(asked).chain(over).min()
+    }
+
+    pub(super) fn stuck(&self) -> Vec<OperationId> {
+        // An outbox row cannot be stuck here: each has a time, and what is taken is free again when that is over.
+        let mut stuck: Vec<_> = self
+            .operations
+            .values()
+            .map(|row| &row.head)
+            .filter(|head| !head.state.is_ended() && head.state != State::Suspended)
+            .filter(|head| head.session.is_none() && head.wake_at.is_none())
+            .filter(|head| head.inbox == head.folded_request)
+            .map(|head| (head.position, head.id))
+            .collect();
+        stuck.sort_unstable();
+        stuck.into_iter().map(|(_, id)| id).collect()
+    }
+}
