@@ -1,6 +1,7 @@
 //! An orchestrator that imports Redress: an executor of its own, a strategy, two alerts, the history.
 //!
 //! Run it with `cargo run --example embed`.
+#![expect(clippy::print_stdout, reason = "an example prints what it does")]
 
 use std::sync::Arc;
 use std::time::Duration;

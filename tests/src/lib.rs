@@ -1,9 +1,14 @@
 //! What tests of the workspace as a whole share. It uses public API only.
 //!
 //! [`files`] finds the text files that belong to the workspace, [`members`] reads its manifests, [`rules`]
-//! says what no file may contain. The tests themselves stand in `tests/tests/`; start with `tidy.rs`, which
-//! holds the shape of the workspace.
+//! says what no file may contain. [`recorder`] is a server that counts effects, [`processes`] runs real programs.
+//! The tests themselves stand in `tests/tests/`; start with `tidy.rs`, which holds the shape of the workspace.
 
 pub mod files;
 pub mod members;
+pub mod processes;
+pub mod recorder;
+pub mod recorder_deployments;
+pub mod recorder_http;
+pub mod recorder_steps;
 pub mod rules;

@@ -6,6 +6,8 @@
 
 mod answer;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use redress_fsm::State;
 use redress_operation_log::event::{Event, HoldReason, Owed, Saw};

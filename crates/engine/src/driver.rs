@@ -9,9 +9,10 @@ use std::time::Duration;
 use redress_action::Policy;
 use redress_operation_log::event::HoldReason;
 use redress_operation_log::fold::{Draft, Refused};
-use redress_operation_log::{Error, Operation};
+use redress_operation_log::{Error, Operation, Request};
 use redress_types::{EffectKey, Epoch, OperationId, Timestamp};
 use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::commit::{self, Extras};
@@ -26,6 +27,8 @@ pub(crate) struct Driver {
     pub epoch: Epoch,
     pub doorbell: Arc<Notify>,
     progress: watch::Sender<Arc<Operation>>,
+    /// The head names our session: it does not when the last entry left the operation waiting outside.
+    holds: bool,
     /// The last inbox row that the log has told of.
     inbox: u64,
     /// The count of switch changes at which the switches were last looked at.
@@ -36,6 +39,8 @@ pub(crate) struct Driver {
     pub(crate) cleared: Option<EffectKey>,
     /// When this driver first called the step under way.
     pub(crate) first_call: Option<(EffectKey, Instant)>,
+    /// A call that was given up and may still answer.
+    pub(crate) late: Option<AbortHandle>,
 }
 
 /// Why a driver lets go before the operation is done.
@@ -75,11 +80,13 @@ impl Driver {
             epoch,
             doorbell,
             progress,
+            holds: true,
             inbox,
             switches,
             sent: None,
             cleared: None,
             first_call: None,
+            late: None,
         }
     }
 
@@ -123,6 +130,9 @@ impl Driver {
                 return Err(Stop::Lost);
             }
             self.fold_inbox().await?;
+            if !self.holds {
+                return Ok(());
+            }
             match effect(&self.operation, self.epoch) {
                 Effect::Nothing | Effect::WaitForPerson => return Ok(()),
                 Effect::Admit => {
@@ -190,6 +200,10 @@ impl Driver {
             let last = self.operation.open.as_ref().and_then(|intent| intent.last_error.clone());
             let error = format!("{}; not tried again, it is to stop", last.unwrap_or_default());
             let known_by = redress_operation_log::event::KnownBy::Answer;
+            if self.operation.open.as_ref().is_some_and(|intent| intent.epoch != self.epoch) {
+                // Only the epoch that the intent durably belongs to may settle it.
+                self.record_all(vec![Input::Resume(key)]).await?;
+            }
             return self.answer(key, Said::Failed { error, known_by }).await;
         }
         if stopping && step.in_doubt != Policy::Probe {
@@ -234,6 +248,9 @@ impl Driver {
 
     /// Waits until a time, or until there is something new in the inbox or a limit passed.
     pub(crate) async fn wait_until(&mut self, at: Timestamp) -> Result<Woken, Stop> {
+        if self.shared.stopping.is_cancelled() {
+            return Err(Stop::Shutdown);
+        }
         let limit = self.next_limit();
         let until = limit.map_or(at, |limit| limit.min(at));
         let wait = until.since(self.shared.now());
@@ -255,10 +272,14 @@ impl Driver {
         }
     }
 
-    /// When the deadline passes, if that would be news.
+    /// When the deadline or the compensation's limit passes, if that would be news.
     pub(crate) fn next_limit(&self) -> Option<Timestamp> {
         let operation = &self.operation;
-        if operation.clock.passed || operation.state == redress_fsm::State::Compensating {
+        if operation.state == redress_fsm::State::Compensating {
+            // Nothing is recorded when it passes, so it is no news afterwards.
+            return decide::compensation_limit(operation).filter(|limit| *limit > self.shared.now());
+        }
+        if operation.clock.passed {
             return None;
         }
         operation.deadline_at()
@@ -271,7 +292,10 @@ impl Driver {
             Some(_) | None => Duration::ZERO,
         };
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.record_all(vec![Input::Answer(Answer { key, said, took_ms })]).await
+        let mut inputs = vec![Input::Answer(Answer { key, said, took_ms })];
+        // An intent that this engine will not send would be in doubt for the next one.
+        inputs.extend(self.shared.stopping.is_cancelled().then_some(Input::Rest));
+        self.record_all(inputs).await
     }
 
     /// Reads the inbox whatever was heard of it, and folds what is new.
@@ -345,8 +369,10 @@ impl Driver {
             }
             let sealed = draft.seal().map_err(|error| Stop::Defect(error.to_string()))?;
             let append = commit::append(&self.shared, &sealed, self.epoch, Extras::default());
+            let holds = append.standing.held;
             match commit::append_for_certain(&self.shared, append).await {
                 Ok(recorded) => {
+                    self.holds = holds;
                     self.inbox = recorded.inbox;
                     self.switches = recorded.switches;
                     self.operation = Arc::new(sealed.operation);
@@ -357,8 +383,14 @@ impl Driver {
                 Err(Error::NotFolded { .. }) => {
                     let read = self.shared.log.inbox(self.operation.id, self.operation.folded_request).await;
                     rows = read.map_err(|error| Stop::Defect(error.to_string()))?;
-                    // What was asked for comes first: an answer stays an answer, checks may become pointless.
                     inputs.retain(|input| !matches!(input, Input::Requests(_)));
+                    if rows.iter().any(|row| matches!(row.request, Request::Join { .. })) {
+                        // What the checks saw was before it came: the settling starts again.
+                        inputs.retain(|input| !matches!(input, Input::Checks(_)));
+                    }
+                    if rows.is_empty() {
+                        return Err(Stop::Defect("the log asks for inbox rows that it does not have".into()));
+                    }
                 }
                 Err(Error::NotNow { reason, until }) => return Ok(Some(InTheWay { reason, until })),
                 Err(Error::Lost { claim, holder }) => {

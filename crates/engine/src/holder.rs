@@ -376,7 +376,8 @@ async fn take_over(
                 give_up(shared, claimed).await;
                 return;
             }
-            let restored = shared.session.restored && operation.state.is_acting();
+            // Also when an earlier session noticed it and stopped before it came to this operation.
+            let restored = operation.session < shared.session.since && operation.state.is_acting();
             let driver = Driver::new(Arc::clone(shared), Arc::new(operation), claimed.epoch, u64::MAX, 1);
             shared.tasks.spawn(async move {
                 let driver = if restored { driver.doubt_everything().await } else { Some(driver) };

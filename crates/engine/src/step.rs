@@ -11,12 +11,13 @@ use redress_action::{ActionExecutor, Call, CancellationToken, Error, InDoubt, Ou
 use redress_operation_log::LateResult;
 use redress_operation_log::event::KnownBy;
 use redress_strategy::PlanStep;
-use redress_types::EffectKey;
+use redress_types::{EffectKey, Epoch};
 use tokio::time::Instant;
 
 use crate::config::cut;
 use crate::decide::{self, Answer, Input, Said};
 use crate::driver::{Driver, Stop};
+use crate::shared::Shared;
 
 type Answering = Pin<Box<dyn Future<Output = Result<Output, Error>> + Send>>;
 
@@ -40,6 +41,10 @@ impl Driver {
         self.sent = Some(key);
         if self.first_call.is_none_or(|(called, _)| called != key) {
             self.first_call = Some((key, Instant::now()));
+        }
+        if let Some(late) = self.late.take() {
+            // What was given up must not happen behind the back of the next probe or call.
+            late.abort();
         }
         let call = self.build_call(key, &step);
         if looks_first { self.look(&executor, call).await } else { self.execute(executor, call).await }
@@ -94,14 +99,18 @@ impl Driver {
             Waited::Answered(answer) => {
                 self.cleared = None;
                 let said = self.said(answer);
-                self.answer(key, said).await?;
-                if self.shared.stopping.is_cancelled() { Err(Stop::Shutdown) } else { Ok(()) }
+                let recorded = self.answer(key, said.clone()).await;
+                if matches!(recorded, Err(Stop::Lost)) {
+                    let why = "it came when another engine had the operation, or the lease was over";
+                    keep_late(&self.shared, key, epoch, format!("{said:?}"), why.into()).await;
+                }
+                // While stopping, an intent that was written with it is withdrawn next.
+                recorded
             }
             Waited::GaveUp(why) => {
                 self.cleared = None;
                 self.keep_what_comes_late(answering, key, epoch, why.clone());
-                self.answer(key, Said::Unknown { error: why, retry_after: None }).await?;
-                if self.shared.stopping.is_cancelled() { Err(Stop::Shutdown) } else { Ok(()) }
+                self.answer(key, Said::Unknown { error: why, retry_after: None }).await
             }
             Waited::Lost => {
                 self.keep_what_comes_late(answering, key, epoch, "the lease was over".into());
@@ -209,27 +218,30 @@ impl Driver {
     }
 
     /// An answer that comes after the engine gave up on it does not count; it is kept, with the reason.
-    fn keep_what_comes_late(
-        &self,
-        answering: Answering,
-        key: EffectKey,
-        epoch: redress_types::Epoch,
-        why: String,
-    ) {
+    fn keep_what_comes_late(&mut self, answering: Answering, key: EffectKey, epoch: Epoch, why: String) {
         let shared = Arc::clone(&self.shared);
-        let timeout = shared.config.lease;
-        self.shared.tasks.spawn(async move {
-            let Ok(answer) = tokio::time::timeout(timeout, answering).await else { return };
+        let patience = shared.config.lease;
+        let waiting = self.shared.tasks.spawn(async move {
+            let answer = tokio::select! {
+                answer = tokio::time::timeout(patience, answering) => answer,
+                () = shared.stopping.cancelled() => return,
+            };
+            let Ok(answer) = answer else { return };
             let said = match answer {
                 Ok(output) => format!("succeeded: {}", output.summary),
                 Err(error) => format!("failed: {error}"),
             };
-            let said = cut(&said, shared.config.output_bytes_max);
-            let late = LateResult { key, epoch, at: shared.now(), said, reason: why };
-            if let Err(error) = shared.log.keep_late(late).await {
-                tracing::warn!(%key, %error, "a late result could not be kept");
-            }
+            keep_late(&shared, key, epoch, said, why).await;
         });
+        self.late = Some(waiting.abort_handle());
+    }
+}
+
+async fn keep_late(shared: &Shared, key: EffectKey, epoch: Epoch, said: String, reason: String) {
+    let said = cut(&said, shared.config.output_bytes_max);
+    let late = LateResult { key, epoch, at: shared.now(), said, reason };
+    if let Err(error) = shared.log.keep_late(late).await {
+        tracing::warn!(%key, %error, "a late result could not be kept");
     }
 }
 
@@ -243,7 +255,7 @@ fn not_sent(key: EffectKey, reason: String) -> Input<'static> {
     Input::Answer(Answer { key, said: Said::NotSent { reason }, took_ms: 0 })
 }
 
-async fn sleep_or_never(wait: Option<Duration>) {
+pub(crate) async fn sleep_or_never(wait: Option<Duration>) {
     match wait {
         Some(wait) => tokio::time::sleep(wait).await,
         None => std::future::pending().await,

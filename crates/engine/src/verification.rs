@@ -18,6 +18,10 @@ use tokio::time::Instant;
 use crate::config::cut;
 use crate::decide::{Checks, Input};
 use crate::driver::{Driver, Stop};
+use crate::step::sleep_or_never;
+
+/// The shortest time between two looks.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// What all checks saw at one look.
 struct Look {
@@ -40,7 +44,9 @@ impl Driver {
             if self.shared.stopping.is_cancelled() {
                 return Err(Stop::Shutdown);
             }
-            let look = self.look_once(&plan.plan.checks, look_number).await?;
+            let Some(look) = self.look_once(&plan.plan.checks, look_number).await? else {
+                return Ok(());
+            };
             let now = Instant::now();
             streak = match (look.saw, streak) {
                 (Saw::Healthy, Some((since, passes))) => Some((since, passes + 1)),
@@ -101,7 +107,8 @@ impl Driver {
         now: Instant,
         give_up: Instant,
     ) -> Duration {
-        let interval = Duration::from_millis(limits.check_interval_ms);
+        // An interval of zero would look without a pause.
+        let interval = Duration::from_millis(limits.check_interval_ms).max(INTERVAL_MIN);
         let settled = streak.map(|(since, _)| since + Duration::from_millis(limits.settle_ms));
         let next = match settled {
             Some(settled) if settled > now => settled.duration_since(now).min(interval),
@@ -111,7 +118,8 @@ impl Driver {
         if left.is_zero() { next } else { next.min(left) }
     }
 
-    async fn look_once(&mut self, checks: &[PlanCheck], look_number: u32) -> Result<Look, Stop> {
+    /// Looks once with every check. `None`: something came in meanwhile that makes this look pointless.
+    async fn look_once(&mut self, checks: &[PlanCheck], look_number: u32) -> Result<Option<Look>, Stop> {
         let mut looks = Vec::with_capacity(checks.len());
         for (index, planned) in checks.iter().enumerate() {
             let Some(check) = self.shared.registry.check(&planned.check).cloned() else {
@@ -119,13 +127,29 @@ impl Driver {
             };
             looks.push(look_with(check, self.check_call(index, planned, look_number)));
         }
-        let lost = self.shared.lost.clone();
-        let seen = tokio::select! {
-            biased;
-            seen = join_all(looks) => seen,
-            () = lost.cancelled() => return Err(Stop::Lost),
-        };
-        Ok(summarise(seen, self.shared.config.output_bytes_max))
+        let bytes_max = self.shared.config.output_bytes_max;
+        let mut looking = std::pin::pin!(join_all(looks));
+        if let Some(seen) = looking.as_mut().now_or_never() {
+            return Ok(Some(summarise(seen, bytes_max)));
+        }
+        let (shared, doorbell) = (Arc::clone(&self.shared), Arc::clone(&self.doorbell));
+        let alerts = self.operation.alerts.len();
+        loop {
+            let limit = self.next_limit().map(|limit| limit.since(shared.now()));
+            tokio::select! {
+                biased;
+                seen = looking.as_mut() => return Ok(Some(summarise(seen, bytes_max))),
+                () = shared.lost.cancelled() => return Err(Stop::Lost),
+                // A look changes nothing, so nobody waits for it.
+                () = shared.stopping.cancelled() => return Err(Stop::Shutdown),
+                () = doorbell.notified() => self.look_at_inbox().await?,
+                () = sleep_or_never(limit) => self.record_all(vec![Input::Look]).await?,
+            }
+            let over = self.operation.state != redress_fsm::State::Verifying;
+            if over || self.operation.alerts.len() != alerts {
+                return Ok(None);
+            }
+        }
     }
 
     fn check_call(&self, index: usize, planned: &PlanCheck, look_number: u32) -> Call {

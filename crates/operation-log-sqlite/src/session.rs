@@ -66,9 +66,13 @@ pub(crate) fn open(
         engine: engine.to_owned(),
         since: now,
     };
-    let id = SessionId(id);
+    let since =
+        batch.one("select min(id) from sessions where incarnation = ?1", [int(incarnation)], |row| {
+            row.get::<_, Count>(0)
+        })?;
+    let (id, since) = (SessionId(id), SessionId(since.0));
     let incarnation = Incarnation(incarnation);
-    let session = Session { id, incarnation, restored, lease, log_now: now };
+    let session = Session { id, incarnation, restored, since, lease, log_now: now };
     Ok(Opened { session, live: Live { id, expires_at, lease }, note })
 }
 

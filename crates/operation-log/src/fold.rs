@@ -19,6 +19,7 @@ use redress_types::{Alert, AlertId, EffectKey, Epoch, Hash, OperationId, Phase, 
 
 use crate::entry::{Entry, StoredEntry};
 use crate::event::{Event, KnownBy, Owed, Saw};
+use crate::session::SessionId;
 
 /// An operation as its log tells it.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +34,8 @@ pub struct Operation {
     pub hash: Hash,
     /// The epoch of its last entry.
     pub epoch: Epoch,
+    /// The session of its last entry.
+    pub session: SessionId,
     /// The alert that started it.
     pub alert: Arc<Alert>,
     /// What it acts on.
@@ -110,6 +113,7 @@ impl Operation {
             seq: 0,
             hash: Hash::ZERO,
             epoch: entry.epoch,
+            session: entry.session,
             alert: Arc::clone(alert),
             target: target.clone(),
             strategy: strategy.clone(),
@@ -283,6 +287,7 @@ impl Operation {
         self.seq = entry.seq;
         self.hash = hash;
         self.epoch = entry.epoch;
+        self.session = entry.session;
         self.updated_at = entry.recorded_at;
     }
 

@@ -23,8 +23,10 @@ pub struct Session {
     pub id: SessionId,
     /// The log's incarnation: raised when the log was restored from a backup or lost a tail.
     pub incarnation: Incarnation,
-    /// The log has just been found to be older than what was written before: acting operations are in doubt.
+    /// This session found the log to be older than what was written before.
     pub restored: bool,
+    /// The first session of this incarnation: what acted under an earlier one is in doubt.
+    pub since: SessionId,
     /// How long the lease lasts, counted by the holder from *before* it asked.
     pub lease: Duration,
     /// The log's own clock when it answered.

@@ -20,7 +20,7 @@ impl Tables {
         self.sessions
             .insert(id, SessionRow { lease, lasts_until: log_now.plus(lease), closed_at: None, sum });
         self.commits += 1;
-        Session { id, incarnation: Incarnation(1), restored: false, lease, log_now }
+        Session { id, incarnation: Incarnation(1), restored: false, since: SessionId(0), lease, log_now }
     }
 
     pub(super) fn renew_session(&mut self, id: SessionId, log_now: Timestamp) -> Result<Timestamp, Error> {

@@ -1,0 +1,114 @@
+//! `{id}#n`: when a live repeat of an ended alert runs again, and every case in which it never does.
+
+use redress_engine::action::Policy;
+use redress_engine::fsm::State;
+use redress_engine::operation_log::OperationHistory as _;
+use redress_engine::{Disposition, Engine};
+use redress_testkit::{Do, Script, ScriptedExecutor, alert::alert};
+
+use crate::world::{HOUR, MINUTE, SECOND, World, accept, submit};
+
+/// An engine on which alert `a` has run once from a webhook that repeats every five minutes.
+async fn ran_once(world: &World, executor: &ScriptedExecutor) -> Engine {
+    let strategy = world.strategy(executor, 1).cooldown(2 * MINUTE);
+    let engine = world.engine(executor, strategy).await;
+    let id = accept(&engine, alert("a").webhook(5 * MINUTE)).await;
+    world.until(id, "ended or stood", |head| head.wake_at.is_none()).await;
+    engine
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_repeat_after_the_cooldown_runs_again_under_the_next_number() {
+    for first in [Do::Succeed, Do::Fail] {
+        let world = World::new();
+        let executor = world.executor(Policy::Rerun, Script::new().step(0, [first]));
+        let engine = ran_once(&world, &executor).await;
+        tokio::time::sleep(5 * MINUTE).await;
+        let again = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
+        assert_eq!(again.disposition, Disposition::Accepted(State::RollingBack));
+        assert_eq!(again.alert.as_ref().unwrap().id.as_str(), "a#2");
+        world.until_ended(again.operation.unwrap()).await;
+        let base = world.log.alert(&"a".parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(base.runs, 2);
+        tokio::time::sleep(5 * MINUTE).await;
+        let third = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
+        assert_eq!(third.alert.as_ref().unwrap().id.as_str(), "a#3", "{third:?}");
+        world.until_ended(third.operation.unwrap()).await;
+        world.judge().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_live_repeats_at_once_are_one_run() {
+    let world = World::new();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let engine = ran_once(&world, &executor).await;
+    tokio::time::sleep(5 * MINUTE).await;
+    let (a, b) = tokio::join!(
+        submit(&engine, alert("a").webhook(5 * MINUTE)),
+        submit(&engine, alert("a").webhook(5 * MINUTE))
+    );
+    let accepted = [&a, &b].iter().filter(|r| matches!(r.disposition, Disposition::Accepted(_))).count();
+    assert_eq!(accepted, 1, "{a:?} {b:?}");
+    tokio::time::sleep(SECOND).await;
+    let runs = world.log.alert(&"a".parse().unwrap()).await.unwrap().unwrap().runs;
+    assert_eq!(runs, 2);
+    world.judge().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_within_the_cooldown_never_late_never_natively() {
+    let world = World::new();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let engine = ran_once(&world, &executor).await;
+    let soon = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
+    assert_eq!(soon.disposition, Disposition::Repeated, "within the cooldown");
+    tokio::time::sleep(5 * MINUTE).await;
+    let native = submit(&engine, alert("a").native()).await;
+    assert_eq!(native.disposition, Disposition::Repeated, "natively");
+    // More than twice the interval after the last delivery: nobody repeated it, so it is a replay.
+    tokio::time::sleep(10 * MINUTE + SECOND).await;
+    let late = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
+    assert_eq!(late.disposition, Disposition::Repeated, "a replay");
+    assert_eq!(world.target.all().len(), 1);
+    world.judge().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_after_cancelled_skipped_or_while_it_still_waits() {
+    let world = World::new();
+    let executor = world.executor(Policy::Halt, Script::new().step(0, [Do::LoseReply]));
+    let engine = ran_once(&world, &executor).await;
+    let id = redress_testkit::SequentialIds::nth(1);
+    assert_eq!(world.state(id).await, State::Suspended);
+    tokio::time::sleep(5 * MINUTE).await;
+    let waits = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
+    assert_eq!((waits.disposition, waits.operation), (Disposition::Repeated, Some(id)), "it waits");
+    world.cancel(id).await;
+    world.decide(id, redress_engine::operation_log::Decision::Happened).await;
+    assert_eq!(world.until_ended(id).await, State::Cancelled);
+    tokio::time::sleep(4 * MINUTE).await;
+    let cancelled = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
+    assert_eq!(cancelled.disposition, Disposition::Repeated, "cancelled");
+    let skipped = accept(&engine, alert("w").label("alertname", "Watchdog").webhook(5 * MINUTE)).await;
+    tokio::time::sleep(5 * MINUTE).await;
+    let again = submit(&engine, alert("w").label("alertname", "Watchdog").webhook(5 * MINUTE)).await;
+    assert_eq!((again.disposition, again.operation), (Disposition::Repeated, Some(skipped)), "skipped");
+    world.judge().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_over_the_attempt_budget() {
+    let world = World::new();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let strategy = world.strategy(&executor, 1).cooldown(MINUTE).fingerprint_rate(2, HOUR);
+    let engine = world.engine(&executor, strategy).await;
+    let mut runs = 0;
+    for _ in 0..8 {
+        let receipt = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
+        runs += u32::from(matches!(receipt.disposition, Disposition::Accepted(_)));
+        tokio::time::sleep(5 * MINUTE).await;
+    }
+    assert_eq!(runs, 2);
+    world.judge().await;
+}

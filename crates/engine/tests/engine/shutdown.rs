@@ -1,0 +1,183 @@
+//! Stopping: what runs is settled or left so that the next engine knows what to do; nothing is in doubt without
+//! need; and stopping takes no longer than the grace period.
+
+use redress_engine::action::Policy;
+use redress_engine::fsm::State;
+use redress_engine::operation_log::OperationHistory as _;
+use redress_testkit::{Act, Do, Gate, Script, ScriptedCheck, See, When, alert::alert};
+
+use crate::world::{HOUR, MINUTE, SECOND, World, accept, timed};
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_answers_when_asked_to_stop_is_settled_and_the_rest_goes_on_later() {
+    for policy in [Policy::Rerun, Policy::Probe, Policy::Halt] {
+        let world = World::new();
+        let script = Script::new().step(0, [Do::when_stopped(Do::Succeed)]);
+        let executor = world.executor(policy, script);
+        let engine = world.engine(&executor, world.strategy(&executor, 2)).await;
+        let id = accept(&engine, alert("a").native()).await;
+        let ((), took) = timed(engine.shutdown()).await;
+        assert!(took <= SECOND, "{took:?}");
+        assert_eq!(world.effects(id, 1, 0), 1);
+        assert_eq!(world.calls(id, 1, 1), 0);
+        let _next = world.engine(&executor, world.strategy(&executor, 2)).await;
+        // The second step was never sent, so also one that must not be repeated is not in doubt.
+        let head = world.until(id, "ended or was suspended", |head| head.wake_at.is_none()).await;
+        assert_eq!(head.state, State::Restored, "{policy}: {}", world.story(id).await);
+        assert_eq!((world.effects(id, 1, 0), world.effects(id, 1, 1)), (1, 1));
+        world.judge().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_does_not_wait_for_an_executor_that_ignores_it() {
+    let world = World::new();
+    let executor = world.executor(Policy::Probe, Script::new().step(0, [Do::Hang, Do::Succeed]));
+    let engine = world.engine(&executor, world.strategy(&executor, 1)).await;
+    let id = accept(&engine, alert("a").native()).await;
+    let ((), took) = timed(engine.shutdown()).await;
+    assert!(took <= 3 * SECOND, "{took:?}");
+    let _next = world.engine(&executor, world.strategy(&executor, 1)).await;
+    assert_eq!(world.until_ended(id).await, State::Restored);
+    assert_eq!(world.effects(id, 1, 0), 1);
+    world.judge().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_does_not_wait_for_a_check() {
+    let world = World::seeing(ScriptedCheck::series("check", [See::Hang, See::Healthy]));
+    let executor = world.executor(Policy::Probe, Script::new());
+    let strategy = world.strategy(&executor, 1).check(&world.check, 10 * MINUTE);
+    let engine = world.engine(&executor, strategy.clone()).await;
+    let id = accept(&engine, alert("a").native()).await;
+    world.until_state(id, State::Verifying).await;
+    let ((), took) = timed(engine.shutdown()).await;
+    assert!(took <= 2 * SECOND, "{took:?}");
+    let _next = world.engine(&executor, strategy).await;
+    assert_eq!(world.until_ended(id).await, State::Restored);
+    world.judge().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_between_two_tries_goes_on_with_the_next_engine() {
+    let world = World::new();
+    let executor = world.executor(Policy::Halt, Script::new().step(0, [Do::Retry(None), Do::Succeed]));
+    let engine = world.engine(&executor, world.strategy(&executor, 1)).await;
+    let id = accept(&engine, alert("a").native()).await;
+    world.until(id, "failed a try", |head| head.seq == 2).await;
+    let ((), took) = timed(engine.shutdown()).await;
+    assert!(took < SECOND, "{took:?}");
+    let _next = world.engine(&executor, world.strategy(&executor, 1)).await;
+    assert_eq!(world.until_ended(id).await, State::Restored);
+    assert_eq!(world.calls(id, 1, 0), 2);
+    world.judge().await;
+}
+
+/// What waits between two tries under an older epoch is settled under the new one.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_between_two_tries_while_no_engine_runs_is_carried_out_by_the_next() {
+    for policy in [Policy::Rerun, Policy::Probe, Policy::Halt] {
+        let world = World::new();
+        let executor = world.executor(policy, Script::new().step(0, [Do::Retry(None), Do::Succeed]));
+        let engine = world.engine(&executor, world.strategy(&executor, 1)).await;
+        let id = accept(&engine, alert("a").native()).await;
+        world.until(id, "failed a try", |head| head.seq == 2).await;
+        engine.shutdown().await;
+        world.cancel(id).await;
+        let _next = world.engine(&executor, world.strategy(&executor, 1)).await;
+        assert_eq!(world.until_ended(id).await, State::Cancelled);
+        assert_eq!(world.effects(id, 1, 0), 0);
+        world.judge().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_passed_while_no_engine_ran_is_carried_out_by_the_next() {
+    for (policy, script) in [
+        (Policy::Rerun, Script::new().step(0, [Do::Retry(None), Do::Succeed])),
+        (Policy::Probe, Script::new().step(0, [Do::Retry(None), Do::Succeed])),
+        (Policy::Probe, Script::new().step(0, [Do::LoseReply])),
+        (Policy::Probe, Script::new().step(0, [Do::Hang])),
+    ] {
+        let world = World::new();
+        let executor = world.executor(policy, script);
+        let engine = world.engine(&executor, world.strategy(&executor, 2)).await;
+        let id = accept(&engine, alert("a").native()).await;
+        tokio::time::sleep(SECOND / 10).await;
+        engine.shutdown().await;
+        tokio::time::sleep(HOUR).await;
+        let _next = world.engine(&executor, world.strategy(&executor, 2)).await;
+        assert_eq!(world.until_ended(id).await, State::TimedOut, "{}", world.story(id).await);
+        assert_eq!(world.calls(id, 1, 1), 0);
+        world.judge().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn verification_begins_again_with_the_next_engine() {
+    let world = World::new();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let strategy = world.strategy(&executor, 1).verification(30 * SECOND, 20 * SECOND, 2);
+    let engine = world.engine(&executor, strategy.clone()).await;
+    let id = accept(&engine, alert("a").native()).await;
+    tokio::time::sleep(15 * SECOND).await;
+    let ((), took) = timed(engine.shutdown()).await;
+    assert!(took < SECOND, "{took:?}");
+    let _next = world.engine(&executor, strategy).await;
+    let (ended, took) = timed(world.until_ended(id)).await;
+    assert_eq!(ended, State::Restored);
+    assert!(took >= 20 * SECOND, "{took:?}");
+    world.judge().await;
+}
+
+/// The engine is asked to stop while each of its appends is under way.
+#[tokio::test(start_paused = true)]
+async fn stopping_at_each_append_leaves_nothing_in_doubt() {
+    for policy in [Policy::Rerun, Policy::Probe, Policy::Halt] {
+        for call in 1..=5 {
+            for when in [When::Before, When::After] {
+                let world = World::new();
+                let executor = world.executor(policy, Script::new().step(1, [Do::Retry(None), Do::Succeed]));
+                let (engine, log) = world.faulty(&executor, world.strategy(&executor, 2)).await;
+                let gate = Gate::new();
+                log.once("append", call, when, Act::Wait(gate.clone()));
+                let sender = engine.sender();
+                let accepted = tokio::spawn(async move { sender.send(alert("a").native()).await });
+                gate.reached().await;
+                let stopping = tokio::spawn(engine.shutdown());
+                tokio::task::yield_now().await;
+                gate.open();
+                let ((), took) = timed(async { stopping.await.unwrap() }).await;
+                assert!(took <= SECOND, "{policy} {call} {when:?}: {took:?}");
+                let id = accepted.await.unwrap().unwrap().operation.unwrap();
+                let _next = world.engine(&executor, world.strategy(&executor, 2)).await;
+                let head = world.until(id, "ended or was suspended", |head| head.wake_at.is_none()).await;
+                assert_eq!(
+                    head.state,
+                    State::Restored,
+                    "{policy} {call} {when:?}: {}",
+                    world.story(id).await
+                );
+                assert_eq!((world.effects(id, 1, 0), world.effects(id, 1, 1)), (1, 1));
+                world.judge().await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_before_acting_waits_on() {
+    let world = World::new();
+    let gate = Gate::new();
+    let executor = world.executor(Policy::Rerun, Script::new().step(0, [Do::behind(&gate, Do::Succeed)]));
+    let engine = world.engine(&executor, world.strategy(&executor, 1)).await;
+    accept(&engine, alert("a").native()).await;
+    let waiting = accept(&engine, alert("b").label("deploy_id", "2").native()).await;
+    assert_eq!(world.state(waiting).await, State::Blocked);
+    gate.open();
+    engine.shutdown().await;
+    assert!(world.log.stuck().await.unwrap().is_empty());
+    let _next = world.engine(&executor, world.strategy(&executor, 1)).await;
+    assert_eq!(world.until_ended(waiting).await, State::Restored);
+    world.judge().await;
+}

@@ -1,0 +1,162 @@
+//! The work that is measured: operations of no-op steps and one no-op check, so many at the same time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Error, bail};
+use async_trait::async_trait;
+use redress_engine::action::{self, ActionExecutor, Call, Check, InDoubt, Observation, Output};
+use redress_engine::{Config, Engine, Environment};
+use redress_fsm::State;
+use redress_operation_log::OperationLog;
+use redress_strategy::{Step, Strategy};
+use redress_types::{
+    Alert, Clock as _, Delivery, Fingerprint, Labels, Level, Severity, Source, Status, SystemClock, Timestamp,
+};
+use tokio::time::Instant;
+
+use crate::cli::Bench;
+
+/// What the work took.
+pub(super) struct Load {
+    /// From the first submission to the last end.
+    pub took: Duration,
+    /// Transactions of the log meanwhile; opening and closing the session are not counted.
+    pub commits: u64,
+    /// One per operation, in order of length.
+    latencies: Vec<Duration>,
+}
+
+impl Load {
+    /// In milliseconds: so many per cent of the operations were at least so fast.
+    pub(super) fn percentile(&self, percent: usize) -> f64 {
+        let place = (self.latencies.len() * percent).div_ceil(100).saturating_sub(1);
+        self.latencies.get(place).map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
+    }
+}
+
+struct Nothing;
+
+#[async_trait]
+impl ActionExecutor for Nothing {
+    fn name(&self) -> &str {
+        "nothing"
+    }
+
+    fn in_doubt(&self) -> InDoubt<'_> {
+        InDoubt::Rerun
+    }
+
+    async fn execute(&self, _call: &Call) -> Result<Output, action::Error> {
+        Ok(Output::new("done"))
+    }
+}
+
+struct Fine;
+
+#[async_trait]
+impl Check for Fine {
+    fn name(&self) -> &str {
+        "fine"
+    }
+
+    fn independent(&self) -> bool {
+        true
+    }
+
+    async fn check(&self, _call: &Call) -> Observation {
+        Observation::Healthy { detail: "fine".into() }
+    }
+}
+
+/// Runs it.
+pub(super) async fn run(log: Arc<dyn OperationLog>, asked: &Bench) -> Result<Load, Error> {
+    let in_flight = asked.in_flight.min(asked.operations);
+    let config = Config {
+        name: "redress bench".to_owned(),
+        operations_at_work_max: in_flight as usize + 1,
+        channel_capacity: (in_flight as usize).max(1024),
+        ..Config::default()
+    };
+    let engine = Engine::builder(Environment::system(), log)
+        .config(config)
+        .executor(Nothing)
+        .check(Fine)
+        .strategy(strategy(asked.steps)?)
+        .start()
+        .await?;
+    let (began, commits_before) = (Instant::now(), engine.log().commits());
+    let measured = drive(&engine, asked.operations, in_flight).await;
+    let took = began.elapsed();
+    let commits = engine.log().commits().saturating_sub(commits_before);
+    engine.shutdown().await;
+    let mut latencies = measured?;
+    latencies.sort_unstable();
+    Ok(Load { took, commits, latencies })
+}
+
+fn strategy(steps: u32) -> Result<Strategy, Error> {
+    let builder = Strategy::builder("bench")
+        .cooldown(Duration::ZERO)
+        .verification(Duration::from_secs(30), Duration::ZERO, 1)
+        .check(&Fine, Duration::from_secs(10));
+    let steps = (1..=steps).map(|n| Step::new(format!("step-{n}"), &Nothing));
+    Ok(steps.fold(builder, |builder, step| builder.step(step)).build()?)
+}
+
+/// So many workers, each with one operation at a time.
+async fn drive(engine: &Engine, operations: u32, in_flight: u32) -> Result<Vec<Duration>, Error> {
+    let next = Arc::new(AtomicU32::new(0));
+    let since = SystemClock.now();
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..in_flight {
+        let (sender, next) = (engine.sender(), Arc::clone(&next));
+        workers.spawn(async move {
+            let mut latencies = Vec::new();
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= operations {
+                    return Ok::<_, Error>(latencies);
+                }
+                let submitted = Instant::now();
+                let receipt = sender.send(delivery(n, since)?).await?;
+                let state = match receipt.driven().await {
+                    Some(state) => Some(state),
+                    // It had ended before we looked.
+                    None => receipt.settled().await?.map(|head| head.state),
+                };
+                latencies.push(submitted.elapsed());
+                if state != Some(State::Restored) {
+                    bail!("operation {n} of the measurement is {state:?}, not restored");
+                }
+            }
+        });
+    }
+    let mut latencies = Vec::with_capacity(operations as usize);
+    while let Some(worker) = workers.join_next().await {
+        latencies.extend(worker??);
+    }
+    Ok(latencies)
+}
+
+fn delivery(n: u32, since: Timestamp) -> Result<Delivery, Error> {
+    let service = format!("service-{n}");
+    let alert = Alert {
+        id: format!("bench-{n}").parse()?,
+        fingerprint: Fingerprint::over(&["bench", &service]),
+        component: service.clone(),
+        service,
+        version: "v1.4.2".into(),
+        level: Level::P1,
+        severity: Severity::Critical,
+        title: "p95 latency is over 450 ms".into(),
+        alert_since: since,
+        labels: Labels::from([("alertname".to_owned(), "HighRequestLatency".to_owned())]),
+        metric: None,
+        current: None,
+        threshold: None,
+        suggested_action: None,
+    };
+    Ok(Delivery { alert, status: Status::Firing, source: Source::Native, original: None })
+}

@@ -1,0 +1,201 @@
+//! `redress operations show`: one operation on one screen.
+
+use std::fmt::Write as _;
+
+use anyhow::Error;
+use redress_fsm::State;
+use redress_operation_log::summary::{StepLine, Summary};
+use redress_operation_log::{LateResult, OperationHistory, OutboxRow, OutboxState};
+use redress_types::{Clock as _, Phase, SystemClock, show_duration};
+use serde_json::{Value, json};
+
+use super::read::{self, Folded};
+use crate::Exit;
+use crate::cli::Global;
+use crate::database::Place;
+use crate::run::resolve_command;
+use crate::text::{count, escape, json_line, millis, moment, print, short};
+
+/// Alerts that fit on the screen beside the rest.
+const ALERTS_SHOWN: usize = 10;
+
+/// Everything that the screen shows.
+struct Screen {
+    folded: Folded,
+    summary: Summary,
+    late: Vec<LateResult>,
+    owes: Vec<OutboxRow>,
+}
+
+/// Prints it.
+pub(crate) async fn show(
+    global: &Global,
+    history: &dyn OperationHistory,
+    place: &Place,
+    text: &str,
+) -> Result<Exit, Error> {
+    let head = read::find(history, text).await?;
+    let folded = read::fold(history, head.id).await?;
+    let summary = folded.summary(history).await?;
+    let late = history.late_results(head.id).await?;
+    let owes = history.outbox_of(head.id).await?;
+    let screen = Screen { folded, summary, late, owes };
+    if global.json {
+        print(&json_line(&screen.object()?)?)?;
+    } else {
+        print(&screen.text(place))?;
+    }
+    Ok(Exit::DONE)
+}
+
+impl Screen {
+    fn object(&self) -> Result<Value, Error> {
+        let mut object = serde_json::to_value(&self.summary)?;
+        let late = self.late.iter().map(|late| {
+            json!({"key": late.key.to_string(), "epoch": late.epoch, "at": late.at.to_string(),
+                   "said": late.said, "reason": late.reason})
+        });
+        let owes = self.owes.iter().map(|row| {
+            json!({"seq": row.seq, "executor": row.executor, "state": row.state, "tries": row.tries,
+                   "due_at": row.due_at.to_string(), "last_error": row.last_error})
+        });
+        object["type"] = json!("operation");
+        object["late_results"] = late.collect();
+        object["owes"] = owes.collect();
+        Ok(object)
+    }
+
+    /// Writing to a string cannot fail, so those answers are left.
+    fn text(&self, place: &Place) -> String {
+        let summary = &self.summary;
+        let mut out = String::new();
+        let until = summary.ended_at.unwrap_or_else(|| SystemClock.now());
+        let age = show_duration(until.since(summary.accepted_at));
+        let word = if summary.ended_at.is_some() { "after" } else { "for" };
+        let _ = writeln!(out, "{}  {}  {word} {age}", summary.name, summary.state);
+        let _ = writeln!(out, "id        {}", summary.id);
+        let _ = writeln!(out, "target    {}", escape(&summary.target));
+        let strategy = summary.strategy.as_deref().unwrap_or("none");
+        let _ = writeln!(out, "strategy  {}, attempt {}", escape(strategy), summary.attempt);
+        let _ = writeln!(out, "level     {}", summary.level);
+        if let Some(reason) = &summary.reason {
+            let _ = writeln!(out, "reason    {}", escape(reason));
+        }
+        if let Some(cancel) = &summary.cancel {
+            let _ = writeln!(out, "cancel    {}", escape(cancel));
+        }
+        if let Some(verified) = summary.verified {
+            let _ = writeln!(out, "verified  {}", verified.strip_prefix("verified ").unwrap_or(verified));
+        }
+        if let Some(deadline) = summary.deadline_at {
+            let _ = writeln!(out, "deadline  {}", moment(deadline));
+        }
+        self.path(&mut out);
+        self.steps(&mut out);
+        self.waits(&mut out, place);
+        self.alerts(&mut out);
+        self.afterwards(&mut out);
+        out
+    }
+
+    fn path(&self, out: &mut String) {
+        out.push_str("\npath\n");
+        for passage in &self.summary.path {
+            let _ = writeln!(
+                out,
+                "  {}  {:<17} by {}",
+                moment(passage.at),
+                passage.state.to_string(),
+                passage.by
+            );
+        }
+    }
+
+    fn steps(&self, out: &mut String) {
+        if self.summary.steps.is_empty() {
+            return;
+        }
+        out.push_str("\nsteps\n");
+        for step in &self.summary.steps {
+            let _ = writeln!(out, "  {}", step_line(step));
+            if !step.detail.is_empty() {
+                let _ = writeln!(out, "    {}", escape(&step.detail));
+            }
+        }
+    }
+
+    fn waits(&self, out: &mut String, place: &Place) {
+        let Some(waits) = &self.summary.waits else { return };
+        let until = waits.until.map_or("somebody does something".to_owned(), moment);
+        let _ = writeln!(out, "\nwaits for {}", escape(&waits.on));
+        let _ = writeln!(out, "  since {}, until {until}", moment(waits.since));
+        if let Some(holder) = waits.holder {
+            let _ = writeln!(out, "  held up by {holder}");
+        }
+        if self.summary.state == State::Suspended {
+            let command = resolve_command(&self.folded.operation, &self.summary.name, place);
+            let _ = writeln!(out, "  decide: {command}");
+        }
+    }
+
+    fn alerts(&self, out: &mut String) {
+        let alerts = &self.summary.alerts;
+        let _ = writeln!(out, "\n{}", count(alerts.len(), "alert"));
+        for alert in alerts.iter().take(ALERTS_SHOWN) {
+            let over = alert.resolved_at.map(|at| format!(", over since {}", moment(at))).unwrap_or_default();
+            let times = match alert.count {
+                1 => String::new(),
+                n => format!(", delivered {n} times"),
+            };
+            let (id, title) = (escape(alert.id.as_str()), short(&alert.title, 60));
+            let _ = writeln!(out, "  {id}  {title}{times}{over}");
+        }
+        if alerts.len() > ALERTS_SHOWN {
+            let _ = writeln!(out, "  and {} more", alerts.len() - ALERTS_SHOWN);
+        }
+    }
+
+    fn afterwards(&self, out: &mut String) {
+        if !self.late.is_empty() {
+            out.push_str("\nlate results, which do not count\n");
+        }
+        for late in &self.late {
+            let (said, reason) = (escape(&late.said), escape(&late.reason));
+            let _ = writeln!(out, "  {}  {}: {said} ({reason})", moment(late.at), late.key);
+        }
+        let open = self.owes.iter().filter(|row| row.state != OutboxState::Done).count();
+        if self.owes.is_empty() {
+            out.push_str("\nowes nothing\n");
+            return;
+        }
+        let _ = writeln!(out, "\nowes {open} of {} deliveries", self.owes.len());
+        for row in self.owes.iter().filter(|row| row.state != OutboxState::Done) {
+            let error = row.last_error.as_deref().map(|e| format!(": {}", escape(e))).unwrap_or_default();
+            let executor = escape(&row.executor);
+            let _ = writeln!(
+                out,
+                "  {executor} for entry {}, {} tries, {}{error}",
+                row.seq, row.tries, row.state
+            );
+        }
+    }
+}
+
+fn step_line(step: &StepLine) -> String {
+    let phase = match step.phase {
+        Phase::Compensation => "compensation ",
+        Phase::Rollback | Phase::Verification | Phase::Outbox => "",
+    };
+    let result = match (step.result, step.known_by) {
+        (Some(result), Some(known_by)) => {
+            format!("{result} after {}, known by {known_by}", millis(step.took_ms))
+        }
+        (Some(result), None) => result.to_owned(),
+        (None, _) => format!("no result yet, begun {}", moment(step.started_at)),
+    };
+    let tries = match step.tries {
+        1 => "1 try".to_owned(),
+        n => format!("{n} tries"),
+    };
+    format!("{phase}{} (attempt {})  {tries}  {result}", escape(&step.step), step.attempt)
+}
