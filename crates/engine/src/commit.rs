@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use redress_action::Policy;
 use redress_fsm::State;
 use redress_operation_log::event::{Event, HoldReason};
 use redress_operation_log::fold::Sealed;
@@ -173,21 +174,27 @@ fn standing(shared: &Shared, operation: &Operation, now: Timestamp) -> Standing 
 }
 
 /// When whatever runs now must have shown a sign of life.
-fn due(shared: &Shared, operation: &Operation, now: Timestamp) -> Timestamp {
+pub(crate) fn due(shared: &Shared, operation: &Operation, now: Timestamp) -> Timestamp {
     let slack = shared.config.lease + shared.config.grace;
     let Some(plan) = &operation.plan else { return now.plus(slack) };
     let limits = &plan.plan.limits;
     if operation.paused.is_some() {
-        return now.plus(Duration::from_millis(limits.deadline_ms)).plus(slack);
+        // While it waits it shows a sign of life, by `hold_until`.
+        return now.plus(slack);
     }
     if operation.state == State::Verifying {
+        let look = plan.plan.checks.iter().map(|check| check.timeout_ms).max().unwrap_or(0);
+        let looks = u64::from(limits.passes).saturating_add(1);
         let millis = limits
             .verification_ms
             .saturating_add(limits.settle_ms)
-            .saturating_add(limits.check_interval_ms.saturating_mul(u64::from(limits.passes)));
+            .saturating_add(look.saturating_add(limits.check_interval_ms).saturating_mul(looks));
         return now.plus(Duration::from_millis(millis)).plus(slack);
     }
-    let timeout = operation.current_step().map_or(0, |step| step.timeout_ms);
+    let step = operation.current_step();
+    // One that is probed may be asked, and then called.
+    let turns = step.map_or(0, |step| if step.in_doubt == Policy::Probe { 2 } else { 1 });
+    let timeout = step.map_or(0, |step| step.timeout_ms.saturating_mul(turns));
     let from = operation.open.as_ref().and_then(|intent| intent.next_at).map_or(now, |at| at.max(now));
     from.plus(Duration::from_millis(timeout)).plus(slack)
 }

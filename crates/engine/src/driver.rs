@@ -29,6 +29,8 @@ pub(crate) struct Driver {
     progress: watch::Sender<Arc<Operation>>,
     /// The head names our session: it does not when the last entry left the operation waiting outside.
     holds: bool,
+    /// When the log was last told that this driver lives, other than by an entry.
+    life_shown: Instant,
     /// The last inbox row that the log has told of.
     inbox: u64,
     /// The count of switch changes at which the switches were last looked at.
@@ -81,6 +83,7 @@ impl Driver {
             doorbell,
             progress,
             holds: true,
+            life_shown: Instant::now(),
             inbox,
             switches,
             sent: None,
@@ -214,10 +217,12 @@ impl Driver {
         if !stopping && self.wait_until(at).await? == Woken::ByNews {
             return Ok(());
         }
-        self.sent = Some(key);
         let intent_is_ours = self.operation.open.as_ref().is_some_and(|intent| intent.epoch == self.epoch);
-        // A step that must never be repeated says so before each try, so that a crash leaves no question.
-        if !intent_is_ours || step.in_doubt == Policy::Halt {
+        // A step that must never be repeated says so before each try, so that a crash leaves no question; and
+        // until it is called, it can be withdrawn.
+        let announced = step.in_doubt == Policy::Halt;
+        self.sent = (!announced).then_some(key);
+        if !intent_is_ours || announced {
             self.record_all(vec![Input::Resume(key)]).await?;
             if self.operation.open.as_ref().is_none_or(|intent| intent.key != key) {
                 return Ok(());
@@ -228,7 +233,10 @@ impl Driver {
 
     async fn wait_for_switch(&mut self) -> Result<(), Stop> {
         let deadline = self.shared.now().plus(self.shared.config.poll);
-        self.wait_until(deadline).await?;
+        if self.wait_until(deadline).await? == Woken::ByNews {
+            return Ok(());
+        }
+        self.show_life().await?;
         let switches = match self.shared.log.switches().await {
             Ok(switches) => switches,
             Err(error) => {
@@ -243,6 +251,21 @@ impl Driver {
             Some(_) if !stopping => Ok(()),
             Some(_) => self.record_all(vec![Input::Look]).await,
             None => self.record_all(vec![Input::Unpaused]).await,
+        }
+    }
+
+    /// A wait without entries shows a sign of life now and then, and learns when another engine has taken over.
+    async fn show_life(&mut self) -> Result<(), Stop> {
+        if self.life_shown.elapsed() < self.shared.session.lease / 3 {
+            return Ok(());
+        }
+        self.life_shown = Instant::now();
+        let (shared, operation) = (&self.shared, &self.operation);
+        let due = commit::due(shared, operation, shared.now());
+        match shared.log.hold_until(shared.session_id(), operation.id, self.epoch, due).await {
+            Err(Error::Stale { .. }) => Err(Stop::Lost),
+            // Anything else is tried again at the next turn; the due time is far enough away.
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

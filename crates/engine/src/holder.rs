@@ -339,12 +339,14 @@ async fn look_for_work(shared: &Arc<Shared>, finder: &mut Finder) -> Result<Opti
     }
     finder.sweep_at = Instant::now() + shared.session.lease / 3;
     let now = shared.now();
+    let driven = shared.running().keys().copied().collect();
     let claimed = shared
         .log
         .claim(ClaimRequest {
             session: shared.session_id(),
             now,
             limit: permits.len(),
+            driven,
             unable: finder.unable.iter().copied().collect(),
             due: now.plus(shared.config.lease),
         })
@@ -375,6 +377,15 @@ async fn take_over(
                 unable.extend(operation.plan.as_ref().map(|plan| plan.hash));
                 give_up(shared, claimed).await;
                 return;
+            }
+            if operation.state.is_acting() {
+                // What goes on from here may take longer than the lease, before it writes its next entry.
+                let now = shared.now();
+                let due = crate::commit::due(shared, &operation, now);
+                let held = shared.log.hold_until(shared.session_id(), id, claimed.epoch, due).await;
+                if matches!(held, Err(Error::Stale { .. })) {
+                    return;
+                }
             }
             // Also when an earlier session noticed it and stopped before it came to this operation.
             let restored = operation.session < shared.session.since && operation.state.is_acting();

@@ -21,7 +21,7 @@ pub(crate) struct Place {
     session: Option<u64>,
     inbox: u64,
     folded: u64,
-    waits: bool,
+    waits_on: Option<Claim>,
 }
 
 pub(crate) fn append(batch: &mut Batch<'_>, append: &Append) -> Result<Recorded, Fault> {
@@ -52,6 +52,13 @@ pub(crate) fn append(batch: &mut Batch<'_>, append: &Append) -> Result<Recorded,
     }
     insert_entry(batch, append, operation, position)?;
     conditions::take(batch, append, operation)?;
+    if let Some(left) = place.as_ref().and_then(|place| place.waits_on.as_ref())
+        && append.standing.waits_on.as_ref() != Some(left)
+        && is_free(batch, left)?
+    {
+        // A waiter that goes another way passes on what it was woken for.
+        ending::wake_first(batch, append, left)?;
+    }
     insert_outbox(batch, append, operation, position)?;
     insert_payloads(batch, append, operation)?;
     if let Some(ending) = &append.ends {
@@ -62,7 +69,7 @@ pub(crate) fn append(batch: &mut Batch<'_>, append: &Append) -> Result<Recorded,
 
 fn place_of(batch: &Batch<'_>, id: OperationId) -> rusqlite::Result<Option<Place>> {
     batch.find(
-        "select position, seq, state, epoch, session, inbox, folded_request, waits_key is not null
+        "select position, seq, state, epoch, session, inbox, folded_request, waits_kind, waits_key
          from operations where id = ?1",
         [Id(id)],
         |row| {
@@ -74,10 +81,14 @@ fn place_of(batch: &Batch<'_>, id: OperationId) -> rusqlite::Result<Option<Place
                 session: row.get::<_, Option<Count>>(4)?.map(|session| session.0),
                 inbox: row.get::<_, Count>(5)?.0,
                 folded: row.get::<_, Count>(6)?.0,
-                waits: row.get(7)?,
+                waits_on: claim(row.get(7)?, row.get(8)?),
             })
         },
     )
+}
+
+fn claim(kind: Option<String>, key: Option<String>) -> Option<Claim> {
+    Claim::parse(&kind?, &key?)
 }
 
 /// The head stands above `expected_seq`: it is this append's own entry, or somebody else's.
@@ -181,7 +192,7 @@ fn move_head(batch: &mut Batch<'_>, place: &Place, append: &Append) -> Result<()
     let waits = Waits::after(batch, append)?;
     let (position, seq) = (int(place.position), int(append.expected_seq + 1));
     let (state, now): (&str, i64) = (standing.state.into(), append.now.as_micros());
-    let stays = waits.session.is_some() && !place.waits && waits.on.is_none();
+    let stays = waits.session.is_some() && place.waits_on.is_none() && waits.on.is_none();
     if stays && standing.folded_request == place.folded && append.outbox.is_empty() {
         // The common case names no column of any index but `wake_at`, whose index leaves out held operations.
         batch.run(

@@ -35,13 +35,12 @@ pub(crate) fn end(
     if ending.refund {
         batch.run("delete from reservations where operation = ?1", [int(operation)])?;
     }
-    batch.woke = true;
     Ok(())
 }
 
 /// The first waiter is due at once: by level (whose words sort as they rank), then acceptance, then position.
-fn wake_first(batch: &mut Batch<'_>, append: &Append, slot: &Claim) -> Result<(), Fault> {
-    batch.run(
+pub(crate) fn wake_first(batch: &mut Batch<'_>, append: &Append, slot: &Claim) -> Result<(), Fault> {
+    let woken = batch.run(
         "update operations set wake_at = min(coalesce(wake_at, ?3), ?3) where position = (
              select position from operations
              where waits_kind = ?1 and waits_key = ?2 and waits_key is not null
@@ -49,5 +48,6 @@ fn wake_first(batch: &mut Batch<'_>, append: &Append, slot: &Claim) -> Result<()
              order by level, accepted_at, position limit 1)",
         params![slot.kind(), slot.key(), Time(append.now)],
     )?;
+    batch.woke |= woken > 0;
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! One engine has the file, so a holder other than the present session is over.
 
-use redress_operation_log::{ClaimRequest, Claimed, SessionId};
+use redress_operation_log::{ClaimRequest, Claimed, Error, SessionId};
 use redress_types::{Epoch, OperationId, Timestamp};
 use rusqlite::{Connection, params};
 
@@ -35,6 +35,7 @@ pub(crate) fn claim(batch: &mut Batch<'_>, request: &ClaimRequest) -> Result<Vec
         Some(plan) => !request.unable.contains(plan),
         None => true,
     });
+    let able = able.filter(|(_, claimed)| !request.driven.contains(&claimed.operation));
     let mut taken = Vec::new();
     for (position, claimed) in able.take(request.limit) {
         batch.run(
@@ -44,6 +45,26 @@ pub(crate) fn claim(batch: &mut Batch<'_>, request: &ClaimRequest) -> Result<Vec
         taken.push(claimed);
     }
     Ok(taken)
+}
+
+/// The holder shows a sign of life: the time from which others may take it is later.
+pub(crate) fn hold_until(
+    batch: &mut Batch<'_>,
+    session: SessionId,
+    operation: OperationId,
+    epoch: Epoch,
+    due: Timestamp,
+) -> Result<(), Fault> {
+    batch.session(session)?;
+    let changed = batch.run(
+        "update operations set wake_at = ?4 where id = ?1 and session = ?2 and epoch = ?3",
+        params![Id(operation), int(session.0), int(epoch.0), Time(due)],
+    )?;
+    if changed == 0 {
+        let what = format!("epoch {} of operation {operation}", epoch.0);
+        return Err(Error::Stale { what }.into());
+    }
+    Ok(())
 }
 
 /// Nobody holds it, and it is due at once.

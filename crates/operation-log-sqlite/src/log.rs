@@ -220,6 +220,16 @@ impl OperationLog for SqliteLog {
         self.0.writer.write(move |batch| holding::claim(batch, &request)).await
     }
 
+    async fn hold_until(
+        &self,
+        session: SessionId,
+        operation: OperationId,
+        epoch: Epoch,
+        due: Timestamp,
+    ) -> Result<(), Error> {
+        self.0.writer.write(move |batch| holding::hold_until(batch, session, operation, epoch, due)).await
+    }
+
     async fn give_up(&self, session: SessionId, operation: OperationId, epoch: Epoch) -> Result<(), Error> {
         self.0.writer.write(move |batch| holding::give_up(batch, session, operation, epoch)).await
     }

@@ -146,6 +146,7 @@ async fn what_was_written_is_there_again() {
         now: NOW,
         limit: 10,
         unable: vec![],
+        driven: vec![],
         due: NOW.plus(LEASE),
     };
     let claimed = log.claim(request).await.unwrap();

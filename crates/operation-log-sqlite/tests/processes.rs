@@ -100,7 +100,7 @@ async fn child() {
 }
 
 fn claim_all(session: SessionId) -> ClaimRequest {
-    ClaimRequest { session, now: NOW, limit: 1_000_000, unable: vec![], due: NOW.plus(LEASE) }
+    ClaimRequest { session, now: NOW, limit: 1_000_000, unable: vec![], driven: vec![], due: NOW.plus(LEASE) }
 }
 
 #[tokio::test]

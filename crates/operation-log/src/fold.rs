@@ -250,9 +250,9 @@ impl Operation {
         Some(self.clock.started?.plus(limit).plus(self.clock.stood))
     }
 
-    /// Whether anything was called: an intent that was not withdrawn.
+    /// Whether anything may have been called: an intent that was not withdrawn, or not before its first try.
     pub fn attempted(&self) -> bool {
-        self.steps.iter().any(|step| step.result != Some(StepResult::Withdrawn))
+        self.steps.iter().any(|step| step.result != Some(StepResult::Withdrawn) || step.tries > 0)
     }
 
     /// Whether this alert is counted on it.
@@ -345,7 +345,7 @@ impl Operation {
             }
             Event::DeadlinePassed => self.clock.passed |= self.state != State::Compensating,
             Event::StepStarted { key, step } => self.begin_step(entry, *key, step),
-            Event::StepResumed { .. } => self.resume_step(entry.epoch),
+            Event::StepResumed { request, .. } => self.resume_step(entry.epoch, request.is_some()),
             Event::TryFailed { try_number, error, unknown, next_at, .. } => {
                 self.note_try(*try_number, error, *unknown, *next_at);
             }
@@ -428,8 +428,10 @@ impl Operation {
         });
     }
 
-    fn resume_step(&mut self, epoch: Epoch) {
+    fn resume_step(&mut self, epoch: Epoch, by_verdict: bool) {
         if let Some(intent) = &mut self.open {
+            // "Did not happen" settles every try so far.
+            intent.unknown &= !by_verdict;
             intent.epoch = epoch;
             intent.in_flight = true;
             intent.next_at = None;

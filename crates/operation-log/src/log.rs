@@ -127,6 +127,18 @@ pub trait OperationLog: OperationHistory {
     /// Takes operations that are due and held by nobody alive, under a higher epoch; oldest due first.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, Error>;
 
+    /// Says that the holder of an operation shows a sign of life until then: its due time, without an entry.
+    ///
+    /// # Errors
+    /// [`Error::Stale`] when the session is over or the operation is held under another epoch.
+    async fn hold_until(
+        &self,
+        session: SessionId,
+        operation: OperationId,
+        epoch: Epoch,
+        due: Timestamp,
+    ) -> Result<(), Error>;
+
     /// Gives one operation up: nobody holds it, and it is due at once. Does nothing under another epoch.
     async fn give_up(&self, session: SessionId, operation: OperationId, epoch: Epoch) -> Result<(), Error>;
 

@@ -179,6 +179,16 @@ impl OperationLog for MemoryLog {
         self.write(|tables, now| tables.claim(&request, now))
     }
 
+    async fn hold_until(
+        &self,
+        session: SessionId,
+        operation: OperationId,
+        epoch: Epoch,
+        due: Timestamp,
+    ) -> Result<(), Error> {
+        self.write(|tables, now| tables.hold_until(session, operation, epoch, due, now))
+    }
+
     async fn give_up(&self, session: SessionId, operation: OperationId, epoch: Epoch) -> Result<(), Error> {
         self.write(|tables, now| {
             tables.give_up(session, operation, epoch, now);

@@ -238,72 +238,72 @@ fn guards_of_a_step() {
     check(
         &stepping(OnError::Rollback, 1, 1),
         expect![[r#"
-        rolling_back
-          cancel: rolling_back
-          cancel, a row too far: NO, inbox rows are answered in order, each once
-          cancelled: NO, a step has no result yet
-          paused: rolling_back
-          unpaused: NO, it is not paused
-          deadline: rolling_back
-          joins: rolling_back
-          joins twice: NO, the alert is counted already
-          resolved: rolling_back
-          a stranger resolved: NO, the alert is not counted here
-          request refused: rolling_back
-          started, a stray key: NO, a step has no result yet
-          succeeded, a stray key: NO, there is no open intent of this key
-          verification started: NO, a step has no result yet
-          compensate, owes failed: NO, a step has no result yet
-          compensate, owes timed out: NO, a step has no result yet
-          compensate, owes cancelled: NO, a step has no result yet
-          failed: NO, a step has no result yet
-          timed out: NO, a step has no result yet
-          suspended: suspended
-          started: NO, a step has no result yet
-          resumed: rolling_back
-          tried: rolling_back
-          tried, counted down: rolling_back
-          succeeded: rolling_back
-          succeeded, says a person: rolling_back
-          step failed: rolling_back
-          withdrawn: rolling_back
-    "#]],
+            rolling_back
+              cancel: rolling_back
+              cancel, a row too far: NO, inbox rows are answered in order, each once
+              cancelled: NO, a step has no result yet
+              paused: rolling_back
+              unpaused: NO, it is not paused
+              deadline: rolling_back
+              joins: rolling_back
+              joins twice: NO, the alert is counted already
+              resolved: rolling_back
+              a stranger resolved: NO, the alert is not counted here
+              request refused: rolling_back
+              started, a stray key: NO, a step has no result yet
+              succeeded, a stray key: NO, there is no open intent of this key
+              verification started: NO, a step has no result yet
+              compensate, owes failed: NO, a step has no result yet
+              compensate, owes timed out: NO, a step has no result yet
+              compensate, owes cancelled: NO, a step has no result yet
+              failed: NO, a step has no result yet
+              timed out: NO, a step has no result yet
+              suspended: suspended
+              started: NO, a step has no result yet
+              resumed: rolling_back
+              tried: rolling_back
+              tried, counted down: rolling_back
+              succeeded: rolling_back
+              succeeded, says a person: NO, no verdict stands in this entry
+              step failed: rolling_back
+              withdrawn: rolling_back
+        "#]],
     );
     let mut taken = stepping(OnError::Rollback, 1, 1);
     taken.taken_over();
     check(
         &taken,
         expect![[r#"
-        rolling_back
-          cancel: rolling_back
-          cancel, a row too far: NO, inbox rows are answered in order, each once
-          cancelled: NO, a step has no result yet
-          paused: rolling_back
-          unpaused: NO, it is not paused
-          deadline: rolling_back
-          joins: rolling_back
-          joins twice: NO, the alert is counted already
-          resolved: rolling_back
-          a stranger resolved: NO, the alert is not counted here
-          request refused: rolling_back
-          started, a stray key: NO, a step has no result yet
-          succeeded, a stray key: NO, there is no open intent of this key
-          verification started: NO, a step has no result yet
-          compensate, owes failed: NO, a step has no result yet
-          compensate, owes timed out: NO, a step has no result yet
-          compensate, owes cancelled: NO, a step has no result yet
-          failed: NO, a step has no result yet
-          timed out: NO, a step has no result yet
-          suspended: suspended
-          started: NO, a step has no result yet
-          resumed: rolling_back
-          tried: NO, the intent belongs to another epoch; resume it first
-          tried, counted down: NO, the intent belongs to another epoch; resume it first
-          succeeded: NO, the intent belongs to another epoch; resume it first
-          succeeded, says a person: rolling_back
-          step failed: NO, the intent belongs to another epoch; resume it first
-          withdrawn: NO, the intent belongs to another epoch; resume it first
-    "#]],
+            rolling_back
+              cancel: rolling_back
+              cancel, a row too far: NO, inbox rows are answered in order, each once
+              cancelled: NO, a step has no result yet
+              paused: rolling_back
+              unpaused: NO, it is not paused
+              deadline: rolling_back
+              joins: rolling_back
+              joins twice: NO, the alert is counted already
+              resolved: rolling_back
+              a stranger resolved: NO, the alert is not counted here
+              request refused: rolling_back
+              started, a stray key: NO, a step has no result yet
+              succeeded, a stray key: NO, there is no open intent of this key
+              verification started: NO, a step has no result yet
+              compensate, owes failed: NO, a step has no result yet
+              compensate, owes timed out: NO, a step has no result yet
+              compensate, owes cancelled: NO, a step has no result yet
+              failed: NO, a step has no result yet
+              timed out: NO, a step has no result yet
+              suspended: suspended
+              started: NO, a step has no result yet
+              resumed: rolling_back
+              tried: NO, the intent belongs to another epoch; resume it first
+              tried, counted down: NO, the intent belongs to another epoch; resume it first
+              succeeded: NO, the intent belongs to another epoch; resume it first
+              succeeded, says a person: NO, no verdict stands in this entry
+              step failed: NO, the intent belongs to another epoch; resume it first
+              withdrawn: NO, the intent belongs to another epoch; resume it first
+        "#]],
     );
 }
 
@@ -830,10 +830,19 @@ fn a_withdrawn_step_was_not_attempted_and_starts_again_under_its_key() {
     assert_eq!(story.next(), key);
     story.write(vec![started(key)]).write(vec![tried(key, 1)]);
     assert!(story.operation.attempted());
-    let sent = story.try_write(vec![Event::StepWithdrawn { key, reason: "paused".into() }]);
-    assert!(sent.is_err(), "what was sent cannot be withdrawn");
+    story.write(vec![Event::StepWithdrawn { key, reason: "paused".into() }]);
+    assert!(story.operation.attempted(), "an earlier try was sent");
     let results: Vec<_> = story.operation.steps.iter().map(|step| step.result).collect();
-    assert_eq!(results, [Some(StepResult::Withdrawn), None]);
+    assert_eq!(results, [Some(StepResult::Withdrawn), Some(StepResult::Withdrawn)]);
+    story.write(vec![started(key)]).write(vec![Event::TryFailed {
+        key,
+        try_number: 1,
+        error: "no answer".into(),
+        unknown: true,
+        next_at: Timestamp::from_micros(9_000_000),
+    }]);
+    let doubtful = story.try_write(vec![Event::StepWithdrawn { key, reason: "paused".into() }]);
+    assert!(doubtful.is_err(), "a try that may have happened cannot be withdrawn");
 }
 
 #[test]

@@ -201,6 +201,7 @@ impl OperationLog for FaultyLog {
         join(join: Join) -> Delivered;
         post(post: Post) -> Posted;
         claim(request: ClaimRequest) -> Vec<Claimed>;
+        hold_until(session: SessionId, operation: OperationId, epoch: Epoch, due: Timestamp) -> ();
         give_up(session: SessionId, operation: OperationId, epoch: Epoch) -> ();
         inbox_waiting(session: SessionId) -> Vec<OperationId>;
         next_due() -> Option<Timestamp>;

@@ -121,7 +121,7 @@ impl<'a> Case<'a> {
 
     pub(super) async fn claim(&self, session: SessionId, limit: usize) -> Vec<Claimed> {
         let (now, due) = (self.now(), self.later(600));
-        let request = ClaimRequest { session, now, limit, unable: vec![], due };
+        let request = ClaimRequest { session, now, limit, unable: vec![], driven: vec![], due };
         self.ok(self.log.claim(request).await, "claiming works")
     }
 

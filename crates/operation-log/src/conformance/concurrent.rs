@@ -123,7 +123,7 @@ pub(super) async fn claims(case: &mut Case<'_>) {
     let tasks: Vec<_> = (0..16)
         .map(|number| {
             let (log, session) = (Arc::clone(&case.log), sessions[number % 2]);
-            let request = ClaimRequest { session, now, limit: 5, unable: vec![], due };
+            let request = ClaimRequest { session, now, limit: 5, unable: vec![], driven: vec![], due };
             tokio::spawn(async move { log.claim(request).await })
         })
         .collect();

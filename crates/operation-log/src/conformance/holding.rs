@@ -130,7 +130,7 @@ pub(super) async fn unable(case: &mut Case<'_>) {
     post(case, &foreign).await;
     let (now, due) = (case.now(), case.later(60));
     let unable = vec![plan("another").hash, plan("a third").hash];
-    let request = ClaimRequest { session, now, limit: 2, unable, due };
+    let request = ClaimRequest { session, now, limit: 2, unable, driven: vec![], due };
     let claimed = case.ok(case.log.claim(request).await, "claiming works");
     let mut ids: Vec<_> = claimed.iter().map(|claimed| claimed.operation).collect();
     ids.sort();
@@ -148,7 +148,14 @@ pub(super) async fn oldest_first(case: &mut Case<'_>) {
     }
     case.ok(case.log.renew_session(session).await, "a lease is renewed");
     let now = case.later(35);
-    let take = |limit| ClaimRequest { session, now, limit, unable: vec![], due: now.plus(seconds(600)) };
+    let take = |limit| ClaimRequest {
+        session,
+        now,
+        limit,
+        unable: vec![],
+        driven: vec![],
+        due: now.plus(seconds(600)),
+    };
     let mut found = Vec::new();
     for limit in [2, 0, 5] {
         let claimed = case.ok(case.log.claim(take(limit)).await, "claiming works");
@@ -221,7 +228,7 @@ pub(super) async fn taken_over(case: &mut Case<'_>) {
             case.ok(case.log.renew_session(session).await, "a lease is renewed");
         }
         let (now, due) = (case.later(700), case.later(1400));
-        let request = ClaimRequest { session: second, now, limit: 9, unable: vec![], due };
+        let request = ClaimRequest { session: second, now, limit: 9, unable: vec![], driven: vec![], due };
         case.same(case.ok(case.log.claim(request).await, "claiming works").len(), 1, "what was taken");
     }
     refused!(case, writer.skip(case.now()), Error::Stale { .. });

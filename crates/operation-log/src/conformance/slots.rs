@@ -92,11 +92,12 @@ pub(super) async fn by_position(case: &mut Case<'_>) {
     ];
     case.same(free(case, session, first).await, vec![waiters[0].id], "who is woken");
     case.same(case.claimed(session).await, vec![], "who else is woken");
-    // The one that was woken ends without taking the slot: nothing was freed, nobody is woken.
+    // The one that was woken ends without taking the slot: it passes it on.
     let head = case.head(waiters[0].id).await;
     let mut woken = waiters[0].clone();
     woken.epoch = head.epoch;
     let ending = woken.skip(case.now());
     case.record(&mut woken, ending).await;
-    case.same(case.claimed(session).await, vec![], "who is woken by an end without a slot");
+    let next = case.claimed(session).await;
+    case.same(next, vec![waiters[1].id], "who is woken when a waiter leaves the free slot");
 }

@@ -160,6 +160,7 @@ impl Tables {
             self.budgets.entry(budget.key).or_default().push((now, operation));
         }
         let ends = append.ends.is_some();
+        let waited_on = row.head.waits_on.take();
         row.head = Head {
             seq,
             hash: entry.hash,
@@ -198,7 +199,13 @@ impl Tables {
             self.outbox.insert((position, index), Owed { row, taken: None });
         }
         row.entries.push(entry);
-        let freed = append.ends.map(|ending| self.end(&mut row, ending)).unwrap_or_default();
+        let mut freed = append.ends.map(|ending| self.end(&mut row, ending)).unwrap_or_default();
+        // A waiter that goes another way passes on what it was woken for.
+        freed.extend(
+            waited_on.filter(|claim| {
+                row.head.waits_on.as_ref() != Some(claim) && !self.claims.contains_key(claim)
+            }),
+        );
         self.look_at_waits(&mut row.head, now);
         self.index.add(&row.head);
         let inbox = row.head.inbox;

@@ -88,7 +88,25 @@ impl Tables {
 
     fn is_able(&self, id: OperationId, request: &ClaimRequest) -> bool {
         let plan = self.operations.get(&id).and_then(|row| row.head.plan);
-        plan.is_none_or(|plan| !request.unable.contains(&plan))
+        !request.driven.contains(&id) && plan.is_none_or(|plan| !request.unable.contains(&plan))
+    }
+
+    pub(super) fn hold_until(
+        &mut self,
+        session: SessionId,
+        id: OperationId,
+        epoch: Epoch,
+        due: Timestamp,
+        log_now: Timestamp,
+    ) -> Result<(), Error> {
+        self.current(session, log_now)?;
+        let holds = |row: &super::state::Row| row.head.session == Some(session) && row.head.epoch == epoch;
+        if !self.operations.get(&id).is_some_and(holds) {
+            return Err(Error::Stale { what: format!("epoch {} of operation {id}", epoch.0) });
+        }
+        self.change(id, |row| row.head.wake_at = Some(due));
+        self.commits += 1;
+        Ok(())
     }
 
     pub(super) fn give_up(&mut self, session: SessionId, id: OperationId, epoch: Epoch, log_now: Timestamp) {

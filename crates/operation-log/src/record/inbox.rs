@@ -126,6 +126,8 @@ pub struct ClaimRequest {
     pub limit: usize,
     /// Plans that it cannot run; operations of these are left alone.
     pub unable: Vec<PlanHash>,
+    /// Operations that a task of this engine drives: never taken, however long they are due.
+    pub driven: Vec<OperationId>,
     /// Until when the operations count as held.
     pub due: Timestamp,
 }

@@ -75,7 +75,9 @@ pub(super) async fn run(log: Arc<dyn OperationLog>, asked: &Bench) -> Result<Loa
     let in_flight = asked.in_flight.min(asked.operations);
     let config = Config {
         name: "redress bench".to_owned(),
-        operations_at_work_max: in_flight as usize + 1,
+        // Twice, because a place is free only a moment after its operation ended, and those that the search for
+        // work holds meanwhile: without a place an operation would wait to be claimed, which is not measured here.
+        operations_at_work_max: 2 * in_flight as usize + 128,
         channel_capacity: (in_flight as usize).max(1024),
         ..Config::default()
     };

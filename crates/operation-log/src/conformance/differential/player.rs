@@ -190,7 +190,8 @@ impl Player {
         let unable = if self.dice.one_in(2) { vec![plan("another").hash] } else { vec![] };
         let (now, limit) = (self.now, self.dice.below(6));
         let due = now.plus(seconds(20 + self.dice.roll() % 60)).plus(Duration::from_micros(1));
-        let request = ClaimRequest { session: self.session_id(session), now, limit, unable, due };
+        let request =
+            ClaimRequest { session: self.session_id(session), now, limit, unable, driven: vec![], due };
         Call::Claim { session, request }
     }
 
