@@ -13,7 +13,8 @@ create table meta (
     incarnation     integer not null,
     -- The last session opened. The file beside the log remembers it too: that is how an old backup is noticed.
     last_session    integer not null,
-    -- The last position given out. Counted here, not as max(entries), because archived entries are removed.
+    -- The last position given out when a session opened or closed or entries were archived: what stands in
+    -- entries since then is higher. Needed because archived entries are removed, and no position is given out twice.
     position        integer not null,
     -- How often switches have changed: an engine compares two numbers instead of reading the switches.
     switch_changes  integer not null,

@@ -63,7 +63,7 @@ pub(crate) fn checkpoint(
     batch.settle_sums()?;
     let sums = sums(batch.conn())?;
     let last = batch.find(&format!("{CHECKPOINT} desc limit 1"), [], checkpoint_of)?;
-    let next = Checkpoint::seal(last.as_ref(), batch.position, &sums, now, key);
+    let next = Checkpoint::seal(last.as_ref(), last_position(batch.conn())?, &sums, now, key);
     batch.run(
         "insert into checkpoints (number, position, entries, operations, digest, previous, at, hash, signature)
          values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -106,8 +106,17 @@ pub(crate) fn audit(conn: &Connection) -> rusqlite::Result<Audit> {
             .collect::<rusqlite::Result<Vec<_>>>()?,
         claims,
         orphans: alerts::orphans(conn)?,
-        position: conn.query_row("select position from meta", [], |row| Ok(row.get::<_, Count>(0)?.0))?,
+        position: last_position(conn)?,
     })
+}
+
+/// The last position given out: of the entries that are there, or of those that were archived.
+pub(crate) fn last_position(conn: &Connection) -> rusqlite::Result<u64> {
+    conn.query_row(
+        "select max(m.position, coalesce((select max(position) from entries), 0)) from meta m",
+        [],
+        |row| Ok(row.get::<_, Count>(0)?.0),
+    )
 }
 
 /// A stored plan.
@@ -151,6 +160,9 @@ pub(crate) fn archivable(conn: &Connection, before: Timestamp, limit: usize) -> 
 /// Removes what was archived and has not changed since.
 pub(crate) fn remove(batch: &mut Batch<'_>, archived: &[(OperationId, Hash)]) -> Result<u64, Fault> {
     let mut removed = 0;
+    // What is removed below must not make its positions free again.
+    let last = last_position(batch.conn())?;
+    batch.run("update meta set position = ?1 where position < ?1", [int(last)])?;
     for (id, hash) in archived {
         let found = batch.find(
             "select position, state, ended_at from operations o where id = ?1 and hash = ?2

@@ -3,8 +3,10 @@
 //! What every append would change in the same row (the last position, the session's sum) is counted here and
 //! written once, when the batch is done.
 
+use std::collections::{HashMap, HashSet};
+
 use redress_operation_log::{Error, SessionId};
-use redress_types::{Hash, Timestamp};
+use redress_types::{Hash, OperationId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use crate::fault::Fault;
@@ -19,11 +21,25 @@ pub(crate) struct Live {
     pub expires_at: Timestamp,
     /// How long a lease lasts.
     pub lease: std::time::Duration,
+    /// The last position that it gave out. Not written at every commit: the entries themselves say it.
+    pub position: u64,
+}
+
+/// What the writer remembers between two transactions, so that it need not ask. Nothing is decided by it alone: a
+/// statement that uses it names what must still be true. Forgotten when a transaction is rolled back.
+#[derive(Default)]
+pub(crate) struct Memo {
+    /// Plans that are stored.
+    pub plans: HashSet<Hash>,
+    /// The positions of operations that are held and not ended.
+    pub positions: HashMap<OperationId, u64>,
 }
 
 /// One transaction under way.
 pub(crate) struct Batch<'a> {
     conn: &'a Connection,
+    /// What is remembered from earlier ones.
+    pub memo: &'a mut Memo,
     /// The log's own clock when the batch began.
     pub log_now: Timestamp,
     /// The session of this process, while it is current. What a request changes here holds once committed.
@@ -53,10 +69,12 @@ impl<'a> Batch<'a> {
         conn: &'a Connection,
         live: Option<Live>,
         log_now: Timestamp,
+        memo: &'a mut Memo,
     ) -> rusqlite::Result<Self> {
         conn.prepare_cached("begin immediate")?.execute([])?;
         let mut batch = Self {
             conn,
+            memo,
             log_now,
             live: None,
             position: 0,
@@ -69,7 +87,7 @@ impl<'a> Batch<'a> {
             batch.one("select position, switch_changes, last_session from meta", [], |row| {
                 Ok((row.get::<_, Count>(0)?.0, row.get::<_, Count>(1)?.0, row.get::<_, Count>(2)?.0))
             })?;
-        batch.position = position;
+        batch.position = position.max(live.map_or(0, |live| live.position));
         batch.switch_changes = switches;
         // Somebody who removed the lock file could have opened another session: then ours is over.
         batch.live = live.filter(|live| live.id.0 == session);
@@ -88,7 +106,9 @@ impl<'a> Batch<'a> {
     fn write_sums(&mut self) -> rusqlite::Result<()> {
         let appended = std::mem::take(&mut self.appended);
         let Some(live) = self.live.filter(|_| appended.entries > 0) else { return Ok(()) };
-        self.run("update meta set position = ?1", [int(self.position)])?;
+        if let Some(live) = &mut self.live {
+            live.position = self.position;
+        }
         let mut digest = self
             .one("select digest from sessions where id = ?1", [int(live.id.0)], |row| row.get::<_, Sha>(0))?;
         digest.0.combine(&appended.digest);

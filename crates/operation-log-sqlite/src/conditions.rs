@@ -30,7 +30,8 @@ pub(crate) fn check(batch: &Batch<'_>, append: &Append, mine: Option<u64>) -> Re
     for budget in &append.conditions.budgets {
         has_room(batch, budget, append.now)?;
     }
-    for key in &append.conditions.switches {
+    // Where none was ever changed, none is off.
+    for key in append.conditions.switches.iter().filter(|_| batch.switch_changes > 0) {
         is_on(batch, key, append.now)?;
     }
     for claim in is(|claim| matches!(claim, Claim::Slot(_))) {

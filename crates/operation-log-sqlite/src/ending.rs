@@ -13,15 +13,11 @@ pub(crate) fn end(
     ending: &Ending,
     operation: u64,
 ) -> Result<(), Fault> {
-    let freed = batch.run_all(
-        "delete from claims where operation = ?1 returning kind, key",
-        [int(operation)],
-        |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
-    )?;
-    for (kind, key) in freed {
-        if let Some(slot @ Claim::Slot(_)) = Claim::parse(&kind, &key) {
-            wake_first(batch, append, &slot)?;
-        }
+    // Nearly always nobody waits, and then nobody needs to know which slot it was.
+    let slots = if anybody_waits(batch)? { slots_of(batch, operation)? } else { Vec::new() };
+    batch.run("delete from claims where operation = ?1", [int(operation)])?;
+    for slot in slots {
+        wake_first(batch, append, &slot)?;
     }
     if let Some((key, next_allowed_at)) = &ending.hold {
         // The later time wins.
@@ -36,6 +32,17 @@ pub(crate) fn end(
         batch.run("delete from reservations where operation = ?1", [int(operation)])?;
     }
     Ok(())
+}
+
+fn anybody_waits(batch: &Batch<'_>) -> rusqlite::Result<bool> {
+    let first = batch.find("select 1 from operations where waits_key is not null limit 1", [], |_| Ok(()))?;
+    Ok(first.is_some())
+}
+
+fn slots_of(batch: &Batch<'_>, operation: u64) -> rusqlite::Result<Vec<Claim>> {
+    batch.all("select key from claims where operation = ?1 and kind = 'slot'", [int(operation)], |row| {
+        Ok(Claim::Slot(row.get(0)?))
+    })
 }
 
 /// The first waiter is due at once: by level (whose words sort as they rank), then acceptance, then position.

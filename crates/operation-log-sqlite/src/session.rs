@@ -6,6 +6,7 @@ use redress_operation_log::{Session, SessionId};
 use redress_types::{Incarnation, Timestamp};
 use rusqlite::params;
 
+use crate::archive;
 use crate::batch::{Batch, Live};
 use crate::fault::Fault;
 use crate::lock::Note;
@@ -30,6 +31,7 @@ pub(crate) fn open(
         batch.one("select lower(hex(log_id)), last_session, incarnation from meta", [], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, Count>(1)?.0, row.get::<_, Count>(2)?.0))
         })?;
+    batch.position = archive::last_position(batch.conn())?;
     // A note about another log says nothing: this file was put in the place of that one on purpose.
     let noted = noted.filter(|note| note.log == log);
     let was = |of: fn(&Note) -> u64, here: u64| noted.map_or(here, |note| of(note).max(here));
@@ -73,7 +75,7 @@ pub(crate) fn open(
     let (id, since) = (SessionId(id), SessionId(since.0));
     let incarnation = Incarnation(incarnation);
     let session = Session { id, incarnation, restored, since, lease, log_now: now };
-    Ok(Opened { session, live: Live { id, expires_at, lease }, note })
+    Ok(Opened { session, live: Live { id, expires_at, lease, position: batch.position }, note })
 }
 
 fn micros(duration: Duration) -> i64 {
@@ -98,6 +100,7 @@ pub(crate) fn close(batch: &mut Batch<'_>, session: SessionId) -> Result<(), Fau
         return Ok(());
     }
     batch.settle_sums()?;
+    batch.run("update meta set position = max(position, ?1)", [int(batch.position)])?;
     batch.run(
         "update sessions set closed_at = ?2 where id = ?1 and closed_at is null",
         params![int(session.0), Time(batch.log_now)],

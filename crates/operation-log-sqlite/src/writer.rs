@@ -12,7 +12,7 @@ use redress_types::Clock;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::batch::{Batch, Live, roll_back};
+use crate::batch::{Batch, Live, Memo, roll_back};
 use crate::fault::{Fault, to_error};
 use crate::lock::Lock;
 
@@ -165,9 +165,10 @@ fn gone() -> Error {
 
 fn serve(conn: &Connection, shared: &Shared, mut queue: mpsc::Receiver<Box<dyn Request>>) {
     let mut waiting = Vec::with_capacity(MOST);
+    let mut memo = Memo::default();
     while queue.blocking_recv_many(&mut waiting, MOST) > 0 {
         let mut batch = std::mem::take(&mut waiting);
-        match commit(conn, shared, &mut batch) {
+        match commit(conn, shared, &mut memo, &mut batch) {
             Ok(()) => batch.drain(..).for_each(|request| request.answer(None)),
             // Another process is writing: each alone would only wait as long once more.
             Err(rusqlite::Error::SqliteFailure(code, text)) if is_busy(code.code) => {
@@ -181,7 +182,7 @@ fn serve(conn: &Connection, shared: &Shared, mut queue: mpsc::Receiver<Box<dyn R
                     request.answer(Some(to_error(&shared.log, error)));
                 }
             }
-            Err(_) => batch.drain(..).for_each(|request| alone(conn, shared, request)),
+            Err(_) => batch.drain(..).for_each(|request| alone(conn, shared, &mut memo, request)),
         }
         waiting = batch;
     }
@@ -192,26 +193,37 @@ fn is_busy(code: ErrorCode) -> bool {
 }
 
 /// One request in a transaction of its own: so one that cannot be stored fails only itself.
-fn alone(conn: &Connection, shared: &Shared, request: Box<dyn Request>) {
+fn alone(conn: &Connection, shared: &Shared, memo: &mut Memo, request: Box<dyn Request>) {
     let mut one = [request];
-    let failed = commit(conn, shared, &mut one).err().map(|error| to_error(&shared.log, error));
+    let failed = commit(conn, shared, memo, &mut one).err().map(|error| to_error(&shared.log, error));
     let [request] = one;
     request.answer(failed);
 }
 
 /// Runs these requests in one transaction. On an error none of them was done, or, when the commit itself was
 /// cut short, nobody knows.
-fn commit(conn: &Connection, shared: &Shared, requests: &mut [Box<dyn Request>]) -> rusqlite::Result<()> {
-    let done = run(conn, shared, requests);
+fn commit(
+    conn: &Connection,
+    shared: &Shared,
+    memo: &mut Memo,
+    requests: &mut [Box<dyn Request>],
+) -> rusqlite::Result<()> {
+    let done = run(conn, shared, memo, requests);
     if done.is_err() {
         roll_back(conn);
+        *memo = Memo::default();
     }
     done
 }
 
-fn run(conn: &Connection, shared: &Shared, requests: &mut [Box<dyn Request>]) -> rusqlite::Result<()> {
+fn run(
+    conn: &Connection,
+    shared: &Shared,
+    memo: &mut Memo,
+    requests: &mut [Box<dyn Request>],
+) -> rusqlite::Result<()> {
     let live = shared.held().as_ref().map(|(live, _)| *live);
-    let mut batch = Batch::begin(conn, live, shared.clock.now())?;
+    let mut batch = Batch::begin(conn, live, shared.clock.now(), memo)?;
     for request in requests.iter_mut() {
         request.run(&mut batch)?;
     }
