@@ -222,6 +222,10 @@ impl<'a> Beginning<'a> {
 
     /// Appends the first entry: accepted, and admitted, held or skipped.
     async fn append(&self, shared: &Arc<Shared>) -> Result<Receipt, Error> {
+        // While the log does not answer, what waits for it is bounded too: beyond that the sender comes back.
+        let Ok(accepting) = Arc::clone(&shared.accepting).try_acquire_owned() else {
+            return Err(Error::Unavailable { what: "too many alerts wait for the log".into(), source: None });
+        };
         // Without a permit it is accepted and waits for one, held by nobody.
         let permit = Arc::clone(&shared.permits).try_acquire_owned().ok();
         let epoch = Epoch(1);
@@ -235,7 +239,8 @@ impl<'a> Beginning<'a> {
         let operation = Arc::new(sealed.operation);
         // In a task of its own, so that a sender that goes away loses nothing: what was begun is driven.
         let (tell, told) = oneshot::channel();
-        let begun = Begun { shared: Arc::clone(shared), operation: Arc::clone(&operation), epoch, permit };
+        let begun =
+            Begun { shared: Arc::clone(shared), operation: Arc::clone(&operation), epoch, permit, accepting };
         shared.tasks.spawn(begun.append_and_drive(append, sealed.entry, tell));
         let patience = shared.config.submit_timeout;
         match tokio::time::timeout(patience, told).await {
@@ -310,11 +315,12 @@ struct Begun {
     operation: Arc<Operation>,
     epoch: Epoch,
     permit: Option<OwnedSemaphorePermit>,
+    accepting: OwnedSemaphorePermit,
 }
 
 impl Begun {
     async fn append_and_drive(self, append: Append, entry: Entry, tell: oneshot::Sender<Result<(), Error>>) {
-        let Self { shared, operation, epoch, permit } = self;
+        let Self { shared, operation, epoch, permit, accepting } = self;
         let held = append.standing.held;
         let recorded = match commit::append_for_certain(&shared, append).await {
             Ok(recorded) => recorded,
@@ -324,6 +330,7 @@ impl Begun {
                 return;
             }
         };
+        drop(accepting);
         commit::observe(&shared, &operation, entry);
         if !shared.obligations.is_empty() {
             shared.owed.notify_one();
@@ -422,7 +429,7 @@ async fn next_run(
     known: &AlertRecord,
     repeat_interval: Duration,
 ) -> Result<Option<Run>, SubmitError> {
-    let live = shared.now().since(known.last_seen) <= repeat_interval * 2;
+    let live = shared.now().since(known.last_seen) <= repeat_interval.saturating_mul(2);
     if !live {
         return Ok(None);
     }

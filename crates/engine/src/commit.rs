@@ -38,7 +38,11 @@ pub(crate) fn append(shared: &Shared, sealed: &Sealed, epoch: Epoch, extras: Ext
     if admitted {
         claims.push(slot(operation));
     }
-    let begins_step = events.iter().any(|event| matches!(event, Event::StepStarted { .. }));
+    // An entry that records the pause begins nothing that the pause forbids.
+    let begins_step =
+        events.iter().any(|event| matches!(event, Event::StepStarted { .. } | Event::StepResumed { .. }))
+            && operation.paused.is_none()
+            && !decide::stopping(operation, now);
     let mut conditions = Conditions::default();
     if admitted {
         conditions.holds.push(hold_key(operation));

@@ -3,16 +3,17 @@
 //!
 //! Calling a step is in [`crate::step`], running the checks in [`crate::verification`].
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use redress_action::Policy;
 use redress_operation_log::event::HoldReason;
 use redress_operation_log::fold::{Draft, Refused};
-use redress_operation_log::{Error, Operation, Request};
+use redress_operation_log::{Error, InboxRow, Operation, Request};
 use redress_types::{EffectKey, Epoch, OperationId, Timestamp};
 use tokio::sync::{Notify, watch};
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::commit::{self, Extras};
@@ -35,14 +36,14 @@ pub(crate) struct Driver {
     inbox: u64,
     /// The count of switch changes at which the switches were last looked at.
     switches: u64,
-    /// The intent of this driver that was called or probed at least once, by whoever.
+    /// The intent whose present try was called, or may have been, by whoever.
     pub(crate) sent: Option<EffectKey>,
+    /// The intent that an earlier holder left in doubt.
+    pub(crate) recovered: Option<EffectKey>,
     /// The intent about which the target says that it did not happen.
     pub(crate) cleared: Option<EffectKey>,
     /// When this driver first called the step under way.
     pub(crate) first_call: Option<(EffectKey, Instant)>,
-    /// A call that was given up and may still answer.
-    pub(crate) late: Option<AbortHandle>,
 }
 
 /// Why a driver lets go before the operation is done.
@@ -87,17 +88,26 @@ impl Driver {
             inbox,
             switches,
             sent: None,
+            recovered: None,
             cleared: None,
             first_call: None,
-            late: None,
         }
     }
 
     /// Drives it. Returns when it has ended, waits outside, or is lost.
     pub async fn run(mut self) {
         let id = self.operation.id;
-        let stopped = self.drive().await;
+        let stopped = AssertUnwindSafe(self.drive()).catch_unwind().await;
         self.leave();
+        let stopped = match stopped {
+            Ok(stopped) => stopped,
+            Err(_) => {
+                // Given up, but not at once: what panics may do so again.
+                tracing::error!(operation = %id, "driving it panicked");
+                tokio::time::sleep(AFTER_A_PANIC).await;
+                Err(Stop::Shutdown)
+            }
+        };
         match stopped {
             Ok(()) | Err(Stop::Lost) => {}
             Err(Stop::Shutdown) => self.give_up(id).await,
@@ -176,7 +186,16 @@ impl Driver {
     }
 
     async fn recover(&mut self, key: EffectKey, policy: Policy) -> Result<(), Stop> {
+        if self.pause_if_asked().await? {
+            return Ok(());
+        }
         let stopping = decide::stopping(&self.operation, self.shared.now());
+        let next_at = self.operation.open.as_ref().and_then(|intent| intent.next_at);
+        if let Some(next_at) = next_at.filter(|_| !stopping && policy != Policy::Halt)
+            && self.wait_until(next_at).await? == Woken::ByNews
+        {
+            return Ok(());
+        }
         match policy {
             Policy::Probe => {}
             Policy::Rerun if !stopping => {}
@@ -189,6 +208,7 @@ impl Driver {
             }
         }
         self.sent = Some(key);
+        self.recovered = Some(key);
         self.cleared = None;
         self.record_all(vec![Input::Resume(key)]).await
     }
@@ -217,18 +237,24 @@ impl Driver {
         if !stopping && self.wait_until(at).await? == Woken::ByNews {
             return Ok(());
         }
-        let intent_is_ours = self.operation.open.as_ref().is_some_and(|intent| intent.epoch == self.epoch);
-        // A step that must never be repeated says so before each try, so that a crash leaves no question; and
-        // until it is called, it can be withdrawn.
-        let announced = step.in_doubt == Policy::Halt;
-        self.sent = (!announced).then_some(key);
-        if !intent_is_ours || announced {
-            self.record_all(vec![Input::Resume(key)]).await?;
-            if self.operation.open.as_ref().is_none_or(|intent| intent.key != key) {
-                return Ok(());
-            }
+        // Each further try is an intent of its own: durable before the call, withdrawn if it is not sent.
+        self.sent = None;
+        self.record_all(vec![Input::Resume(key)]).await?;
+        let announced = self.operation.open.as_ref().is_some_and(|open| open.key == key && open.in_flight);
+        if !announced || self.operation.paused.is_some() {
+            return Ok(());
         }
         self.call(key).await
+    }
+
+    /// Before a call that has no append of its own to be refused: true when a switch is off, which is recorded.
+    pub(crate) async fn pause_if_asked(&mut self) -> Result<bool, Stop> {
+        if self.operation.paused.is_some() || decide::stopping(&self.operation, self.shared.now()) {
+            return Ok(false);
+        }
+        let Some(switch) = self.paused_since_last_look().await else { return Ok(false) };
+        self.record_all(vec![Input::Paused(&switch)]).await?;
+        Ok(true)
     }
 
     async fn wait_for_switch(&mut self) -> Result<(), Stop> {
@@ -346,6 +372,21 @@ impl Driver {
         self.record_all(vec![Input::Requests(&rows)]).await
     }
 
+    /// Reads the inbox; repeats while the log is unavailable, so that what is to be recorded with it is not lost.
+    async fn inbox_for_certain(&self) -> Result<Vec<InboxRow>, Stop> {
+        loop {
+            match self.shared.log.inbox(self.operation.id, self.operation.folded_request).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) => tracing::warn!(operation = %self.operation.id, %error, "cannot read the inbox"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.shared.config.poll) => {}
+                () = self.shared.stopping.cancelled() => return Err(Stop::Shutdown),
+                () = self.shared.lost.cancelled() => return Err(Stop::Lost),
+            }
+        }
+    }
+
     /// Whether more is in the inbox than was folded, as far as the log has told.
     pub(crate) fn inbox_is_ahead(&self) -> bool {
         self.inbox > self.operation.folded_request
@@ -404,8 +445,7 @@ impl Driver {
                     return Ok(None);
                 }
                 Err(Error::NotFolded { .. }) => {
-                    let read = self.shared.log.inbox(self.operation.id, self.operation.folded_request).await;
-                    rows = read.map_err(|error| Stop::Defect(error.to_string()))?;
+                    rows = self.inbox_for_certain().await?;
                     inputs.retain(|input| !matches!(input, Input::Requests(_)));
                     if rows.iter().any(|row| matches!(row.request, Request::Join { .. })) {
                         // What the checks saw was before it came: the settling starts again.
@@ -439,6 +479,16 @@ impl Driver {
         }
     }
 }
+
+impl Drop for Driver {
+    /// However it goes away, nobody is told any more that it is driven here.
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// How long an operation rests whose driver panicked.
+const AFTER_A_PANIC: Duration = Duration::from_secs(1);
 
 /// What ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

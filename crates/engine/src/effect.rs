@@ -42,13 +42,16 @@ pub fn effect(operation: &Operation, epoch: Epoch) -> Effect {
 }
 
 fn stepping(operation: &Operation, epoch: Epoch) -> Effect {
-    let Some(intent) = &operation.open else {
-        return if operation.paused.is_some() { Effect::WaitForSwitch } else { Effect::Begin };
-    };
+    // What is to stop is settled even while it is paused: that looks at the target and changes nothing.
+    let to_stop = operation.cancel.is_some() || operation.clock.passed;
+    if operation.paused.is_some() && !(to_stop && operation.open.is_some()) {
+        return Effect::WaitForSwitch;
+    }
+    let Some(intent) = &operation.open else { return Effect::Begin };
     // A plan that lost its step is treated with the greatest care.
     let policy = operation.current_step().map_or(Policy::Halt, |step| step.in_doubt);
     match intent.next_at {
-        // Between two tries nothing is on its way: the wait goes on, whoever holds the operation now.
+        // Every further try is announced before it is called: here nothing is on its way, whoever holds it now.
         Some(next_at) if !intent.unknown => Effect::WaitForTry(intent.key, next_at),
         Some(next_at) if intent.epoch == epoch => Effect::WaitForTry(intent.key, next_at),
         _ if intent.epoch == epoch => Effect::Call(intent.key),

@@ -1,10 +1,12 @@
 //! [`Engine`]: holds the session, renews its lease, finds work, and stops cleanly.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use redress_action::{ActionExecutor, CancellationToken, Check};
 use redress_operation_log::{Actor, ClaimRequest, Claimed, Error, Operation, OperationHistory, OperationLog};
 use redress_strategy::{PlanHash, Strategy};
@@ -109,13 +111,14 @@ impl Builder {
         let shared = Arc::new(Shared {
             actor: Actor::engine(&self.config.name),
             permits: Arc::new(Semaphore::new(self.config.operations_at_work_max)),
+            accepting: Arc::new(Semaphore::new(self.config.channel_capacity)),
             environment: self.environment,
             config: self.config,
             log: self.log,
             registry: self.registry,
             strategies: self.strategies,
             obligations: self.obligations,
-            session,
+            session: session.clone(),
             stopping: CancellationToken::new(),
             lost: CancellationToken::new(),
             running: Mutex::new(HashMap::new()),
@@ -123,6 +126,8 @@ impl Builder {
             tasks: TaskTracker::new(),
             work: Notify::new(),
             owed: Notify::new(),
+            lease_end: Mutex::new(asked + session.lease),
+            late: Mutex::new(HashMap::new()),
             clock_off_micros: AtomicI64::new(0),
         });
         shared.note_clock(shared.session.log_now);
@@ -234,6 +239,7 @@ async fn keep_lease(shared: Arc<Shared>, mut counted_from: Instant) {
         match tokio::time::timeout_at(end, shared.log.renew_session(shared.session_id())).await {
             Ok(Ok(log_now)) => {
                 shared.note_clock(log_now);
+                *shared.lease_end() = asked + lease;
                 counted_from = asked;
                 next = asked + lease / 3;
             }
@@ -275,10 +281,19 @@ async fn find_work(shared: Arc<Shared>) {
     let mut wakeups = shared.log.wakeups();
     let mut finder = Finder { unable: HashSet::new(), sweep_at: Instant::now() };
     loop {
-        let next = look_for_work(&shared, &mut finder).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot look for work");
-            None
-        });
+        let looked = AssertUnwindSafe(look_for_work(&shared, &mut finder)).catch_unwind().await;
+        let next = match looked {
+            Ok(Ok(next)) => next,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot look for work");
+                None
+            }
+            // An executor's `accepts` is not ours; the look is what must go on.
+            Err(_) => {
+                tracing::error!("looking for work panicked");
+                None
+            }
+        };
         let wait = until_next_look(&shared, next);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -351,6 +366,10 @@ async fn look_for_work(shared: &Arc<Shared>, finder: &mut Finder) -> Result<Opti
             due: now.plus(shared.config.lease),
         })
         .await?;
+    if claimed.is_empty() {
+        // What is due is not for this engine, or not to be had: no reason to look again before the next poll.
+        return Ok(None);
+    }
     if claimed.len() == permits.len() {
         shared.work.notify_one();
     }

@@ -11,6 +11,8 @@ use redress_operation_log::{Actor, Operation, OperationLog, Session, SessionId, 
 use redress_strategy::Strategy;
 use redress_types::{Alert, Epoch, FencingToken, OperationId, Target, Timestamp};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
@@ -42,6 +44,10 @@ pub(crate) struct Shared {
     pub work: Notify,
     /// Rung when there may be an outbox row to deliver.
     pub owed: Notify,
+    pub lease_end: Mutex<Instant>,
+    pub late: Mutex<HashMap<OperationId, AbortHandle>>,
+    /// One permit for each alert that is being accepted, its append included.
+    pub accepting: Arc<Semaphore>,
     /// The engine's clock less the log's, when they were last compared.
     pub clock_off_micros: AtomicI64,
 }
@@ -100,9 +106,19 @@ impl Shared {
         Duration::from_micros(self.clock_off_micros.load(Ordering::Relaxed).unsigned_abs())
     }
 
-    /// The engine may still act.
+    /// The engine may still act: the lease surely lasts, by the monotonic clock and from before it was asked for.
     pub fn may_act(&self) -> bool {
-        !self.lost.is_cancelled()
+        !self.lost.is_cancelled() && Instant::now() < *self.lease_end()
+    }
+
+    /// When the lease may be over.
+    pub fn lease_end(&self) -> MutexGuard<'_, Instant> {
+        self.lease_end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls that were given up on and may still answer, by operation.
+    pub fn late(&self) -> MutexGuard<'_, HashMap<OperationId, AbortHandle>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -30,24 +30,46 @@ impl Driver {
         let Some(executor) = self.shared.registry.executor(&step.executor).cloned() else {
             return Err(Stop::Defect(format!("there is no executor {}", step.executor)));
         };
-        let never_sent = self.sent != Some(key);
-        if never_sent && self.withdrawn(key).await? {
+        let open = self.operation.open.as_ref();
+        let (tries, unknown) = open.map_or((0, false), |intent| (intent.tries, intent.unknown));
+        if self.sent != Some(key) && !unknown {
+            if self.withdrawn(key).await? {
+                return Ok(());
+            }
+        } else if self.kept_back(step.in_doubt, &step.name).await? {
             return Ok(());
         }
-        if !never_sent && self.shared.stopping.is_cancelled() {
-            return Err(Stop::Shutdown);
+        if !self.shared.may_act() {
+            return Err(Stop::Lost);
         }
-        let looks_first = step.in_doubt == Policy::Probe && !never_sent && self.cleared != Some(key);
+        let may_have_happened = tries > 0 || self.recovered == Some(key);
+        let looks_first = step.in_doubt == Policy::Probe && may_have_happened && self.cleared != Some(key);
         self.sent = Some(key);
         if self.first_call.is_none_or(|(called, _)| called != key) {
             self.first_call = Some((key, Instant::now()));
         }
-        if let Some(late) = self.late.take() {
+        if let Some(late) = self.shared.late().remove(&self.operation.id) {
             // What was given up must not happen behind the back of the next probe or call.
             late.abort();
         }
         let call = self.build_call(key, &step);
         if looks_first { self.look(&executor, call).await } else { self.execute(executor, call).await }
+    }
+
+    /// Before a call that cannot be withdrawn, because an earlier try may have happened. True: not now.
+    async fn kept_back(&mut self, policy: Policy, step: &str) -> Result<bool, Stop> {
+        if self.shared.stopping.is_cancelled() {
+            return Err(Stop::Shutdown);
+        }
+        if self.inbox_is_ahead() {
+            self.fold_inbox().await?;
+        }
+        if decide::stopping(&self.operation, self.shared.now()) && policy != Policy::Probe {
+            let why = format!("nobody knows whether step {step:?} happened, and it is to stop");
+            self.record_all(vec![Input::Doubt(&why)]).await?;
+            return Ok(true);
+        }
+        self.pause_if_asked().await
     }
 
     /// Between intent and call: what was asked meanwhile, switches, shutdown. True: it is not called.
@@ -98,6 +120,10 @@ impl Driver {
         match self.wait_for_answer(&mut answering, timeout, &cancel).await? {
             Waited::Answered(answer) => {
                 self.cleared = None;
+                if self.shared.stopping.is_cancelled() && matches!(answer, Err(Error::Unknown { .. })) {
+                    // Cut short by us, which is no try: the intent stays open and is in doubt for who goes on.
+                    return Err(Stop::Shutdown);
+                }
                 let said = self.said(answer);
                 let recorded = self.answer(key, said.clone()).await;
                 if matches!(recorded, Err(Stop::Lost)) {
@@ -109,11 +135,19 @@ impl Driver {
             }
             Waited::GaveUp(why) => {
                 self.cleared = None;
-                self.keep_what_comes_late(answering, key, epoch, why.clone());
+                let stops = self.shared.stopping.is_cancelled();
+                let patience = self.shared.config.lease;
+                self.keep_what_comes_late(answering, key, epoch, why.clone(), patience);
+                if stops {
+                    return Err(Stop::Shutdown);
+                }
                 self.answer(key, Said::Unknown { error: why, retry_after: None }).await
             }
             Waited::Lost => {
-                self.keep_what_comes_late(answering, key, epoch, "the lease was over".into());
+                // It was asked to stop. What is left of the lease is all the time it has.
+                let left = self.shared.lease_end().saturating_duration_since(Instant::now());
+                let patience = left.min(self.shared.config.grace);
+                self.keep_what_comes_late(answering, key, epoch, "the lease was over".into(), patience);
                 Err(Stop::Lost)
             }
         }
@@ -173,14 +207,26 @@ impl Driver {
             return Err(Stop::Defect(format!("executor {} has no probe", executor.name())));
         };
         let shared = Arc::clone(&self.shared);
-        let asking = AssertUnwindSafe(probe.probe(&call)).catch_unwind();
-        let probed = tokio::select! {
-            biased;
-            probed = asking => probed.unwrap_or_else(|_| Probed::Unknown("the probe panicked".into())),
-            () = tokio::time::sleep(call.timeout) => Probed::Unknown("the target did not answer in time".into()),
-            () = shared.lost.cancelled() => return Err(Stop::Lost),
-            () = shared.stopping.cancelled() => return Err(Stop::Shutdown),
+        let doorbell = Arc::clone(&self.doorbell);
+        let mut asking = Box::pin(AssertUnwindSafe(probe.probe(&call)).catch_unwind());
+        let give_up = Instant::now() + call.timeout;
+        let probed = loop {
+            let limit = self.next_limit().map(|limit| limit.since(shared.now()));
+            tokio::select! {
+                biased;
+                probed = asking.as_mut() => {
+                    break probed.unwrap_or_else(|_| Probed::Unknown("the probe panicked".into()));
+                }
+                () = tokio::time::sleep_until(give_up) => {
+                    break Probed::Unknown("the target did not answer in time".into());
+                }
+                () = shared.lost.cancelled() => return Err(Stop::Lost),
+                () = shared.stopping.cancelled() => return Err(Stop::Shutdown),
+                () = doorbell.notified() => self.look_at_inbox().await?,
+                () = sleep_or_never(limit) => self.record_all(vec![Input::Look]).await?,
+            }
         };
+        drop(asking);
         let kept = |text: &str| cut(text, self.shared.config.output_bytes_max);
         let said = match probed {
             Probed::Applied(output) => {
@@ -194,11 +240,20 @@ impl Driver {
             }
         };
         self.answer(key, said).await?;
-        // Nothing may have been recorded (no doubt, nothing happened): then it is called now.
-        let goes_on = self.cleared == Some(key)
-            && self.operation.open.as_ref().is_some_and(|intent| intent.key == key)
-            && self.operation.open.as_ref().is_some_and(|intent| intent.next_at.is_none());
-        if goes_on { self.execute(Arc::clone(executor), call).await } else { Ok(()) }
+        // Nothing may have been recorded (no doubt, nothing happened): then it is called now, unless it is to stop.
+        let open =
+            self.operation.open.as_ref().filter(|intent| intent.key == key && intent.next_at.is_none());
+        if self.cleared != Some(key) || open.is_none() || self.pause_if_asked().await? {
+            return Ok(());
+        }
+        if decide::stopping(&self.operation, self.shared.now()) {
+            let error = "the target says it did not happen, and it is to stop".to_owned();
+            return self.answer(key, Said::Failed { error, known_by: KnownBy::Probe }).await;
+        }
+        if !self.shared.may_act() {
+            return Err(Stop::Lost);
+        }
+        self.execute(Arc::clone(executor), call).await
     }
 
     fn said(&self, answer: Result<Output, Error>) -> Said {
@@ -218,9 +273,15 @@ impl Driver {
     }
 
     /// An answer that comes after the engine gave up on it does not count; it is kept, with the reason.
-    fn keep_what_comes_late(&mut self, answering: Answering, key: EffectKey, epoch: Epoch, why: String) {
+    fn keep_what_comes_late(
+        &mut self,
+        answering: Answering,
+        key: EffectKey,
+        epoch: Epoch,
+        why: String,
+        patience: Duration,
+    ) {
         let shared = Arc::clone(&self.shared);
-        let patience = shared.config.lease;
         let waiting = self.shared.tasks.spawn(async move {
             let answer = tokio::select! {
                 answer = tokio::time::timeout(patience, answering) => answer,
@@ -233,7 +294,9 @@ impl Driver {
             };
             keep_late(&shared, key, epoch, said, why).await;
         });
-        self.late = Some(waiting.abort_handle());
+        let mut late = self.shared.late();
+        late.retain(|_, waiting| !waiting.is_finished());
+        late.insert(key.operation, waiting.abort_handle());
     }
 }
 

@@ -68,6 +68,10 @@ pub(super) fn record(draft: &mut Draft, answer: Answer) -> Result<(), Refused> {
         Said::Succeeded { output, known_by } => {
             draft.push(Event::StepSucceeded { key, output, known_by, took_ms })
         }
+        // It speaks of this try; an earlier one may have happened all the same.
+        Said::Failed { error, known_by: KnownBy::Answer } if in_doubt(draft) => {
+            unknown(draft, key, error, None)
+        }
         Said::Failed { error, known_by } => draft.push(Event::StepFailed { key, error, known_by, took_ms }),
         Said::NotSent { reason } => draft.push(Event::StepWithdrawn { key, reason }),
         Said::TryAgain { error, retry_after } => again(draft, key, error, retry_after, took_ms),
@@ -152,6 +156,10 @@ fn try_failed(draft: &mut Draft, intent: &Intent, step: &PlanStep, tried: Tried)
     let next_at = draft.now().plus(wait);
     let Tried { error, unknown, .. } = tried;
     draft.push(Event::TryFailed { key: intent.key, try_number, error, unknown, next_at })
+}
+
+fn in_doubt(draft: &Draft) -> bool {
+    draft.operation().open.as_ref().is_some_and(|intent| intent.unknown)
 }
 
 fn under_way(draft: &Draft) -> Option<(Intent, PlanStep)> {

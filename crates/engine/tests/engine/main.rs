@@ -7,6 +7,7 @@
 
 mod admission;
 mod admission_again;
+mod between_tries;
 mod cancel;
 mod compensation;
 mod crash;
