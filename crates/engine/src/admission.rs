@@ -335,7 +335,7 @@ impl Begun {
         if !shared.obligations.is_empty() {
             shared.owed.notify_one();
         }
-        if !held {
+        if !held || !recorded.current {
             drop(permit);
             shared.work.notify_one();
             let _ = tell.send(Ok(()));

@@ -154,16 +154,10 @@ pub fn waiting_limit(operation: &Operation) -> Timestamp {
     operation.accepted_at.plus(Duration::from_millis(limit))
 }
 
-/// When the compensation's own limit is reached.
-pub fn compensation_limit(operation: &Operation) -> Option<Timestamp> {
-    let limit = operation.plan.as_ref()?.plan.limits.compensation_ms;
-    Some(operation.compensating_since?.plus(Duration::from_millis(limit)))
-}
-
 /// Whether the step under way is only to be settled: cancel, deadline, or the compensation's limit.
 pub fn stopping(operation: &Operation, now: Timestamp) -> bool {
     if operation.state == State::Compensating {
-        return compensation_limit(operation).is_some_and(|limit| now >= limit);
+        return operation.compensation_until().is_some_and(|limit| now >= limit);
     }
     operation.cancel.is_some() || operation.clock.passed
 }
@@ -215,7 +209,7 @@ fn compensating(operation: &Operation, now: Timestamp) -> Option<Event> {
         return None;
     }
     match operation.next_key() {
-        Some(key) if compensation_limit(operation).is_some_and(|limit| now >= limit) => {
+        Some(key) if operation.compensation_until().is_some_and(|limit| now >= limit) => {
             Some(Event::StepNotRun { step: key.step })
         }
         Some(_) if operation.paused.is_some() => None,

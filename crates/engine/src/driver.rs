@@ -326,7 +326,7 @@ impl Driver {
         let operation = &self.operation;
         if operation.state == redress_fsm::State::Compensating {
             // Nothing is recorded when it passes, so it is no news afterwards.
-            return decide::compensation_limit(operation).filter(|limit| *limit > self.shared.now());
+            return operation.compensation_until().filter(|limit| *limit > self.shared.now());
         }
         if operation.clock.passed {
             return None;
@@ -442,6 +442,10 @@ impl Driver {
                     self.operation = Arc::new(sealed.operation);
                     self.progress.send_replace(Arc::clone(&self.operation));
                     commit::observe(&self.shared, &self.operation, sealed.entry);
+                    if !recorded.current {
+                        // It stands, but somebody else has taken over since: nothing may follow from here.
+                        return Err(Stop::Lost);
+                    }
                     return Ok(None);
                 }
                 Err(Error::NotFolded { .. }) => {

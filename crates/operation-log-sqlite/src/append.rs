@@ -72,7 +72,7 @@ pub(crate) fn append(batch: &mut Batch<'_>, append: &Append) -> Result<Recorded,
     } else {
         batch.memo.positions.remove(&append.operation);
     }
-    Ok(Recorded { position, before: false, inbox, switches: batch.switch_changes })
+    Ok(Recorded { position, before: false, current: true, inbox, switches: batch.switch_changes })
 }
 
 /// The common case, an entry of an operation that this session holds and that nothing is in the way of, in as few
@@ -147,7 +147,7 @@ fn follow_on(batch: &mut Batch<'_>, append: &Append) -> Result<Option<Recorded>,
         batch.memo.positions.remove(&append.operation);
     }
     let (inbox, switches) = (standing.folded_request, batch.switch_changes);
-    Ok(Some(Recorded { position, before: false, inbox, switches }))
+    Ok(Some(Recorded { position, before: false, current: true, inbox, switches }))
 }
 
 fn place_of(batch: &Batch<'_>, id: OperationId) -> rusqlite::Result<Option<Place>> {
@@ -184,11 +184,22 @@ fn again(batch: &Batch<'_>, place: &Place, append: &Append) -> Result<Recorded, 
     )?;
     if hash == append.hash {
         let (inbox, switches) = (place.inbox, batch.switch_changes);
-        return Ok(Recorded { position, before: true, inbox, switches });
+        let current = stands(batch, place, append);
+        return Ok(Recorded { position, before: true, current, inbox, switches });
     }
     is_current(batch, place, append)?;
     let what = format!("entry {seq} of operation {}", append.operation);
     Err(Error::DifferentContent { what }.into())
+}
+
+/// Whether who repeats an append holds the operation still, or let it go by this very append.
+fn stands(batch: &Batch<'_>, place: &Place, append: &Append) -> bool {
+    let keeps = append.standing.held && append.ends.is_none();
+    place.epoch == append.epoch
+        && match place.session {
+            Some(session) => session == append.session.0 && batch.session(append.session).is_ok(),
+            None => !keeps && place.seq == append.expected_seq + 1,
+        }
 }
 
 /// The session and the epoch are those that hold the operation.

@@ -11,7 +11,7 @@ use crate::batch::{Batch, time};
 use crate::fault::Fault;
 use crate::values::{Count, Id, Time, int};
 
-/// When to look again at a switch that nobody said an end for.
+/// When to look again at a switch at the latest: it may be turned on again before its own end.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// Refuses with the first thing in the way: fingerprint, sameness, holds, budgets, switches, slot. `mine` is the
@@ -86,7 +86,7 @@ fn is_on(batch: &Batch<'_>, key: &str, now: Timestamp) -> Result<(), Fault> {
     let until = match off {
         None => return Ok(()),
         Some(Some(until)) if until <= now => return Ok(()),
-        Some(Some(until)) => until,
+        Some(Some(until)) => until.min(now.plus(LOOK_AGAIN)),
         Some(None) => now.plus(LOOK_AGAIN),
     };
     Err(Error::NotNow { reason: HoldReason::Paused { switch: key.to_owned() }, until }.into())

@@ -67,7 +67,7 @@ pub(crate) fn hold_until(
     Ok(())
 }
 
-/// Nobody holds it, and it is due at once.
+/// Nobody holds it, and it is due at once. When it waited for a slot that is free, the next waiter is due too.
 pub(crate) fn give_up(
     batch: &mut Batch<'_>,
     session: SessionId,
@@ -79,7 +79,21 @@ pub(crate) fn give_up(
          where id = ?1 and session = ?2 and epoch = ?3 and session is not null",
         params![Id(operation), int(session.0), int(epoch.0), Time(batch.log_now)],
     )?;
-    batch.woke |= changed > 0;
+    if changed > 0 {
+        batch.woke = true;
+        // The first of the same free slot that is not due yet: this one is, since just now.
+        batch.run(
+            "update operations set wake_at = ?2 where position = (
+                 select o.position from operations g join operations o
+                     on o.waits_kind = g.waits_kind and o.waits_key = g.waits_key
+                 where g.id = ?1 and o.waits_key is not null and o.session is null and o.ended_at is null
+                     and o.position <> g.position and (o.wake_at is null or o.wake_at > ?2)
+                     and not exists (
+                         select 1 from claims c where c.kind = g.waits_kind and c.key = g.waits_key)
+                 order by o.level, o.accepted_at, o.position limit 1)",
+            params![Id(operation), Time(batch.log_now)],
+        )?;
+    }
     Ok(())
 }
 

@@ -19,6 +19,7 @@ mod lock;
 mod log;
 mod open;
 mod outbox;
+mod payloads;
 mod readers;
 mod schema;
 mod session;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use redress_operation_log::{
     AlertRecord, Append, Archived, Audit, Checkpoint, ClaimRequest, Claimed, Cursor, Delivered, Error,
     Filter, Head, InboxRow, Join, LateResult, OperationHistory, OperationLog, OutboxRow, OutboxSettled, Page,
-    Post, Posted, Recorded, Repeat, Session, SessionId, StoredEntry, Switch,
+    Payload, Post, Posted, Recorded, Repeat, Session, SessionId, StoredEntry, Switch,
 };
 use redress_strategy::{PlanHash, StoredPlan};
 use redress_types::{AlertId, Epoch, Hash, OperationId, Timestamp};
@@ -22,7 +22,7 @@ use crate::open::{self, Options, path_of};
 use crate::readers::Readers;
 use crate::values::Id;
 use crate::writer::{Shared, Writer};
-use crate::{alerts, append, archive, heads, holding, inbox, outbox, session, switches};
+use crate::{alerts, append, archive, heads, holding, inbox, outbox, payloads, session, switches};
 
 /// A log in one SQLite file. Every acknowledged write has reached the disk.
 ///
@@ -158,6 +158,10 @@ impl OperationHistory for SqliteLog {
         self.read(move |conn| Ok(archive::late_of(conn, id)?)).await
     }
 
+    async fn payloads(&self, id: OperationId) -> Result<Vec<(u64, Payload)>, Error> {
+        self.read(move |conn| Ok(payloads::of(conn, id)?)).await
+    }
+
     async fn switches(&self) -> Result<Vec<Switch>, Error> {
         self.read(|conn| Ok(switches::all(conn)?)).await
     }
@@ -278,6 +282,10 @@ impl OperationLog for SqliteLog {
     async fn remove_archived(&self, archived: &[(OperationId, Hash)]) -> Result<u64, Error> {
         let archived = archived.to_vec();
         self.0.writer.write(move |batch| archive::remove(batch, &archived)).await
+    }
+
+    async fn erase_payloads(&self, id: OperationId) -> Result<u64, Error> {
+        self.0.writer.write(move |batch| payloads::erase(batch, id)).await
     }
 
     fn wakeups(&self) -> watch::Receiver<u64> {

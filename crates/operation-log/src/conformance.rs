@@ -86,6 +86,7 @@ where
     }
     hold! {
         "the same append again is answered as recorded before": appends::same_again;
+        "an append repeated says whether its writer holds the operation": appends::still_held;
         "other content at a seq that stands is refused": appends::different_content;
         "a session that is over writes nothing": appends::session_over;
         "an epoch that is not current writes nothing": appends::old_epoch;
@@ -110,6 +111,7 @@ where
         "a freed slot wakes one waiter, by level": slots::by_level;
         "a freed slot wakes one waiter, by acceptance": slots::by_acceptance;
         "a freed slot wakes one waiter, by position": slots::by_position;
+        "a waiter given up passes a free slot on": slots::given_up;
         "a join is counted with its claim and its inbox row": inbox::join;
         "a join that cannot be is refused whole": inbox::join_refused;
         "a repeat counts on the alert's record only": inbox::repeat;
@@ -135,6 +137,7 @@ where
         "each outcome of a delivery is kept": outbox::outcomes;
         "only who has taken a row settles it": outbox::stale;
         "late results are kept, in order, each once": archive::late;
+        "payloads lie beside their entry until they are erased": archive::payloads;
         "an archived operation leaves its alert ids and its sum": archive::remove;
         "only what ended, and is unchanged, is removed": archive::not_removed;
         "checkpoints are chained and cover everything": archive::checkpoints;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redress_fsm::State;
-use redress_strategy::{OnError, PlanStep, StoredPlan};
+use redress_strategy::{OnError, OnFailure, PlanStep, StoredPlan};
 use redress_types::{Alert, AlertId, EffectKey, Epoch, Hash, OperationId, Phase, Target, Timestamp};
 
 use crate::entry::{Entry, StoredEntry};
@@ -74,7 +74,7 @@ pub struct Operation {
     pub came_from: Option<State>,
     /// The outcome that follows the compensation.
     pub owes: Option<Owed>,
-    /// When the compensation began.
+    /// When the compensation began, moved on by the time it stood still since.
     pub compensating_since: Option<Timestamp>,
     /// When the present verification began.
     pub verifying_since: Option<Timestamp>,
@@ -250,6 +250,16 @@ impl Operation {
         Some(self.clock.started?.plus(limit).plus(self.clock.stood))
     }
 
+    /// When the compensation's own limit is reached if the clock goes on from now; `None` while it stands still,
+    /// and for what does not compensate.
+    pub fn compensation_until(&self) -> Option<Timestamp> {
+        if self.clock.standing_since.is_some() {
+            return None;
+        }
+        let limit = Duration::from_millis(self.plan.as_ref()?.plan.limits.compensation_ms);
+        Some(self.compensating_since?.plus(limit))
+    }
+
     /// Whether anything may have been called: an intent that was not withdrawn, or not before its first try.
     pub fn attempted(&self) -> bool {
         self.steps.iter().any(|step| step.result != Some(StepResult::Withdrawn) || step.tries > 0)
@@ -411,6 +421,7 @@ impl Operation {
             key,
             epoch: entry.epoch,
             tries: 0,
+            decided_at: 0,
             in_flight: true,
             unknown: false,
             next_at: None,
@@ -432,6 +443,9 @@ impl Operation {
         if let Some(intent) = &mut self.open {
             // "Did not happen" settles every try so far.
             intent.unknown &= !by_verdict;
+            if by_verdict {
+                intent.decided_at = intent.tries;
+            }
             intent.epoch = epoch;
             intent.in_flight = true;
             intent.next_at = None;
@@ -459,7 +473,14 @@ impl Operation {
             Some((step, on_error)) if self.state != State::Compensating && on_error != OnError::Continue => {
                 self.failure = Some(Failure { step, error: error.to_owned(), on_error });
             }
-            // While compensating a failure is noted and the rest of the plan runs.
+            Some((step, _)) if self.state == State::Compensating => {
+                // It is noted, the rest of the plan runs, and a person is to look (safety rule 16).
+                let left = self.plan.as_ref().map_or(OnFailure::Escalate, |plan| plan.plan.on_failure);
+                let before = self.reason.take().unwrap_or_default();
+                self.reason =
+                    Some(format!("{before}; compensation step {step:?} failed: {error}; on failure: {left}"));
+                self.next_step += 1;
+            }
             Some(_) | None => self.next_step += 1,
         }
     }
@@ -488,6 +509,9 @@ impl Operation {
             && let Some(since) = self.clock.standing_since.take()
         {
             self.clock.stood += at.since(since);
+            // What stood still before the compensation began is not its own.
+            self.compensating_since =
+                self.compensating_since.map(|began| began.plus(at.since(since.max(began))));
         }
     }
 }

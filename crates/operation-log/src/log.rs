@@ -12,7 +12,8 @@ use crate::entry::StoredEntry;
 use crate::error::Error;
 use crate::record::{
     AlertRecord, Append, Archived, Audit, Checkpoint, ClaimRequest, Claimed, Cursor, Delivered, Filter, Head,
-    InboxRow, Join, LateResult, OutboxRow, OutboxSettled, Page, Post, Posted, Recorded, Repeat, Switch,
+    InboxRow, Join, LateResult, OutboxRow, OutboxSettled, Page, Payload, Post, Posted, Recorded, Repeat,
+    Switch,
 };
 use crate::session::{Session, SessionId};
 
@@ -53,6 +54,10 @@ pub trait OperationHistory: Send + Sync + 'static {
 
     /// Results that came too late to count, in the order they came.
     async fn late_results(&self, id: OperationId) -> Result<Vec<LateResult>, Error>;
+
+    /// The payloads that lie beside the entries of an operation and were not erased, each with the seq of its
+    /// entry: by seq, and in the order in which the append brought them.
+    async fn payloads(&self, id: OperationId) -> Result<Vec<(u64, Payload)>, Error>;
 
     /// Every switch that is off.
     async fn switches(&self) -> Result<Vec<Switch>, Error>;
@@ -139,7 +144,8 @@ pub trait OperationLog: OperationHistory {
         due: Timestamp,
     ) -> Result<(), Error>;
 
-    /// Gives one operation up: nobody holds it, and it is due at once. Does nothing under another epoch.
+    /// Gives one operation up: nobody holds it, and it is due at once. When it waits for a claim that is free, the
+    /// first other waiter that is not due yet is due too. Does nothing under another epoch.
     async fn give_up(&self, session: SessionId, operation: OperationId, epoch: Epoch) -> Result<(), Error>;
 
     /// The operations of this session with inbox rows that are not folded yet.
@@ -164,7 +170,8 @@ pub trait OperationLog: OperationHistory {
     /// Records how the delivery of an outbox row went.
     async fn outbox_settle(&self, session: SessionId, settled: OutboxSettled) -> Result<(), Error>;
 
-    /// Turns a switch off (`Some`) or on again (`None`).
+    /// Turns a switch off (`Some`) or on again (`None`). A change is announced by [`Self::wakeups`]; who was refused
+    /// by the switch looks again within a minute, whatever end it had.
     async fn set_switch(&self, key: &str, switch: Option<Switch>) -> Result<(), Error>;
 
     /// Writes a checkpoint over everything appended so far, signed when `sign` is given.
@@ -178,8 +185,16 @@ pub trait OperationLog: OperationHistory {
     /// a digest of the outcome. Answers how many were removed.
     async fn remove_archived(&self, archived: &[(OperationId, redress_types::Hash)]) -> Result<u64, Error>;
 
+    /// Removes the payloads of an operation that has ended, salts and all; its entries keep only their salted
+    /// hashes. Answers how many were removed: erasing again answers 0. A copy made before (a backup, and what a
+    /// file keeps of removed rows until it is rewritten) is not reached.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such operation, [`Error::Unstorable`] while it has not ended.
+    async fn erase_payloads(&self, id: OperationId) -> Result<u64, Error>;
+
     /// Bumped whenever something may have become due that this process can know of: an inbox row, a freed
-    /// slot, a closed session. A hint: it may come too often, and polling must find what it misses.
+    /// slot, a changed switch, a closed session. A hint: it may come too often, and polling must find what it misses.
     fn wakeups(&self) -> tokio::sync::watch::Receiver<u64>;
 
     /// The durability of an acknowledged write, in the words of the backend, e.g. `wal, synchronous=full`.

@@ -25,7 +25,8 @@ use crate::error::Error;
 use crate::log::{OperationHistory, OperationLog};
 use crate::record::{
     AlertRecord, Append, Archived, Audit, Checkpoint, ClaimRequest, Claimed, Cursor, Delivered, Filter, Head,
-    InboxRow, Join, LateResult, OutboxRow, OutboxSettled, Page, Post, Posted, Recorded, Repeat, Switch,
+    InboxRow, Join, LateResult, OutboxRow, OutboxSettled, Page, Payload, Post, Posted, Recorded, Repeat,
+    Switch,
 };
 use crate::session::{Session, SessionId};
 
@@ -123,6 +124,10 @@ impl OperationHistory for MemoryLog {
 
     async fn late_results(&self, id: OperationId) -> Result<Vec<LateResult>, Error> {
         Ok(self.tables().operations.get(&id).map(|row| row.late.clone()).unwrap_or_default())
+    }
+
+    async fn payloads(&self, id: OperationId) -> Result<Vec<(u64, Payload)>, Error> {
+        Ok(self.tables().operations.get(&id).map(|row| row.payloads.clone()).unwrap_or_default())
     }
 
     async fn switches(&self) -> Result<Vec<Switch>, Error> {
@@ -246,6 +251,10 @@ impl OperationLog for MemoryLog {
 
     async fn remove_archived(&self, archived: &[(OperationId, Hash)]) -> Result<u64, Error> {
         self.write(|tables, _| Ok(tables.remove_archived(archived)))
+    }
+
+    async fn erase_payloads(&self, id: OperationId) -> Result<u64, Error> {
+        self.write(|tables, _| tables.erase_payloads(id))
     }
 
     fn wakeups(&self) -> watch::Receiver<u64> {

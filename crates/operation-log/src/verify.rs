@@ -7,6 +7,7 @@
 mod chain;
 pub mod checkpoint;
 mod heads;
+mod payloads;
 pub mod report;
 mod sums;
 
@@ -18,6 +19,7 @@ use crate::log::OperationHistory;
 use crate::record::Audit;
 
 use self::chain::Chains;
+use self::payloads::Payloads;
 use self::report::{Check, Findings};
 pub use self::report::{Finding, InvariantReport, Report};
 use self::sums::Sums;
@@ -73,6 +75,7 @@ pub async fn verify(history: &dyn OperationHistory, options: &Options) -> Result
 struct Run<'a> {
     chains: Chains<'a>,
     sums: Sums,
+    payloads: Payloads,
     findings: Findings,
     /// The first position above the audit's: written meanwhile, or out of place.
     beyond: Option<u64>,
@@ -85,12 +88,14 @@ impl<'a> Run<'a> {
         let mut run = Self {
             chains: Chains::under(audit),
             sums: Sums::over(audit),
+            payloads: Payloads::default(),
             findings: Findings::default(),
             beyond: None,
             claims: 0,
             waiting: 0,
         };
         run.read(history, audit).await?;
+        run.payloads.compare(history, &mut run.findings).await?;
         heads::compare(audit, &run.chains, &mut run.findings);
         run.sums.compare(audit, options, &mut run.findings);
         run.claims = heads::compare_claims(history, audit, &run.chains, &mut run.findings).await?;
@@ -126,6 +131,7 @@ impl<'a> Run<'a> {
 
     async fn take(&mut self, history: &dyn OperationHistory, stored: &StoredEntry) -> Result<(), Error> {
         let entry = self.chains.take(history, stored, &mut self.findings).await?;
+        self.payloads.take(stored, entry.as_ref());
         self.sums.take(stored, entry.map(|entry| entry.session));
         Ok(())
     }
@@ -157,6 +163,8 @@ impl<'a> Run<'a> {
             entries: self.chains.entries,
             operations: self.chains.operations(),
             plans: self.chains.plans(),
+            payloads: self.payloads.right,
+            payloads_erased: self.payloads.erased,
             archived_entries: audit.archived.entries,
             archived_operations: audit.archived.operations,
             heads: audit.heads.len() as u64,

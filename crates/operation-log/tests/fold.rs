@@ -193,7 +193,7 @@ fn guards_before_acting() {
           admitted: NO, it is to be cancelled
           admitted, attempt 2: NO, it is to be cancelled
           skipped: skipped
-          waiting limit: timed_out
+          waiting limit: NO, it may wait longer
           cancel: received
           cancel, a row too far: NO, inbox rows are answered in order, each once
           cancelled: cancelled
@@ -244,7 +244,7 @@ fn guards_of_a_step() {
               cancelled: NO, a step has no result yet
               paused: rolling_back
               unpaused: NO, it is not paused
-              deadline: rolling_back
+              deadline: NO, the deadline has not come, or time stands still
               joins: rolling_back
               joins twice: NO, the alert is counted already
               resolved: rolling_back
@@ -280,7 +280,7 @@ fn guards_of_a_step() {
               cancelled: NO, a step has no result yet
               paused: rolling_back
               unpaused: NO, it is not paused
-              deadline: rolling_back
+              deadline: NO, the deadline has not come, or time stands still
               joins: rolling_back
               joins twice: NO, the alert is counted already
               resolved: rolling_back
@@ -351,7 +351,7 @@ fn guards_after_a_failure_by_what_it_means() {
           cancelled: NO, nobody asked for it
           paused: rolling_back
           unpaused: NO, it is not paused
-          deadline: rolling_back
+          deadline: NO, the deadline has not come, or time stands still
           joins: rolling_back
           joins twice: NO, the alert is counted already
           resolved: rolling_back
@@ -377,7 +377,7 @@ fn guards_after_a_failure_by_what_it_means() {
           cancelled: NO, nobody asked for it
           paused: rolling_back
           unpaused: NO, it is not paused
-          deadline: rolling_back
+          deadline: NO, the deadline has not come, or time stands still
           joins: rolling_back
           joins twice: NO, the alert is counted already
           resolved: rolling_back
@@ -404,7 +404,7 @@ fn guards_after_a_failure_by_what_it_means() {
           cancelled: NO, nobody asked for it
           paused: rolling_back
           unpaused: NO, it is not paused
-          deadline: rolling_back
+          deadline: NO, the deadline has not come, or time stands still
           joins: rolling_back
           joins twice: NO, the alert is counted already
           resolved: rolling_back
@@ -431,7 +431,7 @@ fn guards_after_a_failure_by_what_it_means() {
           cancelled: NO, nobody asked for it
           paused: rolling_back
           unpaused: NO, it is not paused
-          deadline: rolling_back
+          deadline: NO, the deadline has not come, or time stands still
           joins: rolling_back
           joins twice: NO, the alert is counted already
           resolved: rolling_back
@@ -458,7 +458,7 @@ fn guards_after_a_failure_by_what_it_means() {
           cancelled: NO, nobody asked for it
           paused: rolling_back
           unpaused: NO, it is not paused
-          deadline: rolling_back
+          deadline: NO, the deadline has not come, or time stands still
           joins: rolling_back
           joins twice: NO, the alert is counted already
           resolved: rolling_back
@@ -489,7 +489,7 @@ fn guards_of_the_verification() {
           cancelled: NO, nobody asked for it
           paused: verifying
           unpaused: NO, it is not paused
-          deadline: verifying
+          deadline: NO, the deadline has not come, or time stands still
           joins: verifying
           joins twice: NO, the alert is counted already
           resolved: verifying
@@ -518,7 +518,7 @@ fn guards_of_the_verification() {
           cancelled: NO, nobody asked for it
           paused: verifying
           unpaused: NO, it is not paused
-          deadline: verifying
+          deadline: NO, the deadline has not come, or time stands still
           joins: verifying
           joins twice: NO, the alert is counted already
           resolved: verifying
@@ -547,7 +547,7 @@ fn guards_of_the_verification() {
           cancelled: NO, nobody asked for it
           paused: verifying
           unpaused: NO, it is not paused
-          deadline: verifying
+          deadline: NO, the deadline has not come, or time stands still
           joins: verifying
           joins twice: NO, the alert is counted already
           resolved: verifying
@@ -568,6 +568,7 @@ fn guards_of_the_verification() {
     "#]],
     );
     let mut late = verifying(0, 2);
+    late.now = late.now.plus(Duration::from_secs(20));
     late.write(vec![Event::DeadlinePassed]);
     check(
         &late,
@@ -585,7 +586,7 @@ fn guards_of_the_verification() {
           a stranger resolved: NO, the alert is not counted here
           request refused: verifying
           observed: verifying
-          passed: restored
+          passed: NO, the deadline passed
           passed, too few looks: NO, too few healthy looks in a row
           passed, too early: NO, the settle time is not over
           next attempt: NO, the deadline passed
@@ -624,10 +625,12 @@ fn guards_of_a_compensation() {
           compensated to timed out: NO, it owes another outcome
           compensated to cancelled: NO, it owes another outcome
           suspended: suspended
-          not run: compensating
+          not run: NO, the limit leaves time for it
           started: compensating
     "#]],
     );
+    // Its limit is 5 s; the entry is a second later than the last.
+    story.now = story.now.plus(Duration::from_secs(4));
     for _ in 0..2 {
         let step = story.operation.next_step;
         story.write(vec![Event::StepNotRun { step }]);
@@ -775,6 +778,88 @@ fn the_deadline_stands_still_while_suspended_or_paused_and_once_when_both() {
     story
         .write(vec![Event::ResumedRollingBack { verdict: verdict(3, Decision::DidNotHappen) }, resumed(key)]);
     assert_eq!(story.operation.clock.stood, Duration::from_secs(5));
+}
+
+#[test]
+fn the_compensations_limit_stands_still_while_suspended_or_paused() {
+    let mut story = verifying(1, 1);
+    // Paused before it began: only what stands still since counts for it.
+    story.write(vec![Event::Paused { switch: "engine".into() }]);
+    story.write(vec![compensate(Owed::Failed)]);
+    let began = story.now;
+    assert_eq!(story.operation.compensating_since, Some(began));
+    assert_eq!(story.operation.compensation_until(), None, "it stands still");
+    story.write(vec![Event::Unpaused]);
+    let limit = Duration::from_secs(5);
+    let stood = |seconds| Some(began.plus(limit).plus(Duration::from_secs(seconds)));
+    assert_eq!(story.operation.compensation_until(), stood(1));
+    story.write(vec![suspended()]);
+    story.now = story.now.plus(Duration::from_secs(100));
+    story.write(vec![Event::ResumedCompensating { verdict: verdict(1, Decision::GoOn) }]);
+    assert_eq!(story.operation.compensation_until(), stood(102));
+    let step = story.operation.next_step;
+    story.now = stood(100).unwrap();
+    assert!(story.try_write(vec![Event::StepNotRun { step }]).is_err(), "a second is left");
+    story.now = stood(101).unwrap();
+    story.write(vec![Event::StepNotRun { step }]);
+}
+
+#[test]
+fn only_a_verdict_resumes_what_may_have_happened_and_must_not_be_repeated() {
+    let mut plan = plan(&[OnError::Abort], 0, 1).plan.clone();
+    plan.steps[0].in_doubt = redress_action::Policy::Halt;
+    let plan = Arc::new(StoredPlan::freeze(plan).unwrap());
+    let mut story = Story::begin(1, "web", Some(plan), vec![]);
+    story.write(vec![ADMITTED]);
+    let key = story.next();
+    story.write(vec![started(key)]).taken_over();
+    assert!(story.try_write(vec![resumed(key)]).is_err(), "it may be on its way");
+    story.write(vec![suspended()]);
+    let by = |request| Event::StepResumed { key, request: Some(request) };
+    let back = |decision| Event::ResumedRollingBack { verdict: verdict(1, decision) };
+    for events in [
+        vec![back(Decision::Happened), by(1)],
+        vec![back(Decision::DidNotHappen), by(2)],
+        vec![back(Decision::DidNotHappen), resumed(key)],
+        vec![back(Decision::DidNotHappen), succeeded(key, KnownBy::Verdict)],
+        vec![back(Decision::Happened), failed(key, KnownBy::Verdict)],
+    ] {
+        assert!(story.clone().try_write(events.clone()).is_err(), "{events:?}");
+    }
+    story.clone().write(vec![back(Decision::Happened), succeeded(key, KnownBy::Verdict)]);
+    story.clone().write(vec![back(Decision::DidNotHappen), failed(key, KnownBy::Verdict)]);
+    story.write(vec![back(Decision::DidNotHappen), by(1)]);
+    // A try that certainly did not happen leaves no doubt.
+    story.write(vec![tried(key, 1)]).taken_over().write(vec![resumed(key)]);
+}
+
+#[test]
+fn tries_are_bounded_and_a_verdict_begins_them_anew() {
+    let mut story = stepping(OnError::Rollback, 0, 1);
+    let key = story.operation.open.as_ref().unwrap().key;
+    assert!(story.try_write(vec![tried(key, 7)]).is_err(), "twice 3 tries are the most");
+    story.write(vec![tried(key, 6), suspended()]);
+    let back = Event::ResumedRollingBack { verdict: verdict(1, Decision::DidNotHappen) };
+    story.write(vec![back, Event::StepResumed { key, request: Some(1) }]);
+    assert!(story.try_write(vec![tried(key, 13)]).is_err());
+    story.write(vec![tried(key, 12)]);
+}
+
+#[test]
+fn limits_pass_only_when_their_time_has_come() {
+    let mut waits = Story::begin(1, "web", Some(plan(&[OnError::Abort], 0, 1)), vec![]);
+    let accepted = waits.now;
+    waits.now = accepted.plus(Duration::from_secs(58));
+    assert!(waits.try_write(vec![Event::WaitingLimitReached]).is_err(), "a second is left");
+    waits.now = accepted.plus(Duration::from_secs(59));
+    waits.write(vec![Event::WaitingLimitReached]);
+
+    let mut acts = stepping(OnError::Rollback, 0, 1);
+    let began = acts.now;
+    acts.now = began.plus(Duration::from_secs(8));
+    assert!(acts.try_write(vec![Event::DeadlinePassed]).is_err(), "a second is left");
+    acts.now = began.plus(Duration::from_secs(9));
+    acts.write(vec![Event::DeadlinePassed]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use redress_operation_log::verify::{Options, Report, checkpoint, verify};
 use redress_operation_log::{
     Actor, AlertRecord, Append, Audit, Begin, Checkpoint, Claim, Conditions, Cursor, Decision, Ending, Entry,
     Error, Event, Filter, Head, InboxRow, Join, LateResult, MemoryLog, NewAlert, Operation, OperationHistory,
-    OperationLog, OutboxRow, Page, Post, Request, Standing, StoredEntry, Sum, Switch,
+    OperationLog, OutboxRow, Page, Payload, Post, Request, Standing, StoredEntry, Sum, Switch,
 };
 use redress_strategy::{OnError, PlanHash, StoredPlan};
 use redress_types::{Alert, AlertId, Hash, OperationId, Phase, Timestamp};
@@ -30,6 +30,7 @@ struct Kept {
     plans: BTreeMap<PlanHash, Arc<StoredPlan>>,
     inbox: BTreeMap<OperationId, Vec<InboxRow>>,
     stuck: Vec<OperationId>,
+    payloads: Vec<(u64, Payload)>,
     /// What the next audits answer, the last first; then the one above.
     audits: Arc<Mutex<Vec<Audit>>>,
 }
@@ -70,6 +71,9 @@ impl OperationHistory for Kept {
     }
     async fn late_results(&self, _: OperationId) -> Result<Vec<LateResult>, Error> {
         Ok(Vec::new())
+    }
+    async fn payloads(&self, _: OperationId) -> Result<Vec<(u64, Payload)>, Error> {
+        Ok(self.payloads.clone())
     }
     async fn switches(&self) -> Result<Vec<Switch>, Error> {
         Ok(Vec::new())
@@ -338,7 +342,7 @@ fn a_sound_log_is_clean_and_everything_in_it_is_counted() {
 
         nothing is wrong
 
-        what this cannot tell: Whoever can write to the log's file can rewrite all of it, sums and unsigned checkpoints included, so that it agrees with itself. Only what cannot be rewritten there tells: a checkpoint signed with a key that is kept elsewhere, or one whose number and hash were noted elsewhere (give it with --checkpoint). What was added or changed after the last such checkpoint, or never reached the log, cannot be detected; nor can the log being put back, whole, to an older state."#]].assert_eq(&short(&report.to_string()));
+        what this cannot tell: Whoever can write to the log's file can rewrite all of it, sums and unsigned checkpoints included, so that it agrees with itself. Only what cannot be rewritten there tells: a checkpoint signed with a key that is kept elsewhere, or one whose number and hash were noted elsewhere (give it with --checkpoint). What was added or changed after the last such checkpoint, or never reached the log, cannot be detected; nor can the log being put back, whole, to an older state. What archiving removed is counted in a sum that nobody signs: a removal dressed up as archiving shows only to who kept the archive file, or a checkpoint noted elsewhere before it. The sums are XORs of hashes: they show accidents and casual edits, not the work of somebody who can compute collisions."#]].assert_eq(&short(&report.to_string()));
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["invariants"][0]["checked"], 5);
     assert_eq!(json["entries"], 20);
@@ -1123,4 +1127,35 @@ fn a_summary_says_how_it_went_and_what_it_waits_for() {
         attempt: 0
         ended_at: null
     "#]].assert_eq(&text);
+}
+
+#[tokio::test]
+async fn payloads_are_compared_with_the_hashes_that_their_entry_names() {
+    let payload = |bytes: &[u8]| Payload { salt: [7; 16], bytes: bytes.into() };
+    let kept = [payload(b"first"), payload(b"second")];
+    let mut story = Story::begin(1, "web", Some(plan(&[OnError::Abort], 0, 1)), vec![]);
+    let mut entry = story.entry(vec![Event::DiagnosisStarted]);
+    entry.payloads = kept.iter().map(Payload::hash).collect();
+    let (body, hash) = entry.seal(&story.operation.hash).unwrap();
+    story.operation = story.operation.with(&entry, hash).unwrap();
+    story.now = entry.recorded_at;
+    story.entries.push(StoredEntry { position: 0, operation: story.id, seq: 2, body, hash });
+    let mut log = Kept::of(&[story]);
+    let mut counts = async |payloads: &[(u64, &Payload)]| {
+        log.payloads = payloads.iter().map(|(seq, payload)| (*seq, (*payload).clone())).collect();
+        let report = verify(&log, &Options::default()).await.unwrap();
+        assert!(report.findings.iter().all(|finding| finding.check == Check::Payloads), "{report}");
+        (report.payloads, report.payloads_erased, report.found)
+    };
+    let [first, second] = &kept;
+    let changed = payload(b"secon!");
+    let salted = Payload { salt: [8; 16], ..second.clone() };
+    assert_eq!(counts(&[(2, first), (2, second)]).await, (2, 0, 0));
+    assert_eq!(counts(&[(2, second)]).await, (1, 1, 0), "erased");
+    assert_eq!(counts(&[]).await, (0, 2, 0), "erased");
+    for wrong in [(2, &changed), (2, &salted), (1, second)] {
+        assert_eq!(counts(&[(2, first), wrong]).await, (1, 0, 1), "{wrong:?}");
+    }
+    assert_eq!(counts(&[(2, first), (2, second), (2, second)]).await, (2, 0, 1), "one too many");
+    assert_eq!(counts(&[(2, first), (2, second), (3, &changed)]).await, (2, 0, 0), "written meanwhile");
 }

@@ -16,8 +16,10 @@ pub fn wait(tries: &Tries, key: &EffectKey, try_number: u32, retry_after: Option
     let full = tries.backoff_ms.saturating_mul(1 << doublings).min(tries.backoff_max_ms);
     let digest = Hash::of(&[key.to_string().as_bytes(), &try_number.to_be_bytes()]);
     let [a, b, c, d, ..] = digest.0;
-    let share = u64::from(u32::from_be_bytes([a, b, c, d]));
-    let jittered = full / 2 + (full - full / 2) * share / u64::from(u32::MAX);
+    let share = u128::from(u32::from_be_bytes([a, b, c, d]));
+    // The product has up to 96 bits; the share of it is at most `full` again.
+    let part = u128::from(full - full / 2) * share / u128::from(u32::MAX);
+    let jittered = full / 2 + u64::try_from(part).unwrap_or(full - full / 2);
     let asked = retry_after.unwrap_or_default().min(Duration::from_millis(tries.backoff_max_ms));
     Duration::from_millis(jittered).max(asked)
 }
@@ -44,6 +46,15 @@ mod tests {
             assert_eq!(waited, wait(&TRIES, &key(0), try_number, None));
         }
         assert_ne!(wait(&TRIES, &key(0), 5, None), wait(&TRIES, &key(1), 5, None));
+    }
+
+    #[test]
+    fn the_longest_maximum_does_not_overflow() {
+        let tries = Tries { max: 5, backoff_ms: u64::MAX / 3, backoff_max_ms: u64::MAX };
+        for step in 0..50 {
+            let waited = wait(&tries, &key(step), u32::MAX, None);
+            assert!(waited >= Duration::from_millis(u64::MAX / 2), "{waited:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use redress_operation_log::{
     AlertRecord, Append, Archived, Audit, Checkpoint, ClaimRequest, Claimed, Cursor, Delivered, Error,
     Filter, Head, InboxRow, Join, LateResult, OperationHistory, OperationLog, OutboxRow, OutboxSettled, Page,
-    Post, Posted, Recorded, Repeat, Session, SessionId, StoredEntry, Switch,
+    Payload, Post, Posted, Recorded, Repeat, Session, SessionId, StoredEntry, Switch,
 };
 use redress_strategy::{PlanHash, StoredPlan};
 use redress_types::{AlertId, Epoch, Hash, OperationId, Timestamp};
@@ -168,6 +168,7 @@ impl OperationHistory for FaultyLog {
         inbox(id: OperationId, after: u64) -> Vec<InboxRow>;
         outbox_of(id: OperationId) -> Vec<OutboxRow>;
         late_results(id: OperationId) -> Vec<LateResult>;
+        payloads(id: OperationId) -> Vec<(u64, Payload)>;
         switches() -> Vec<Switch>;
         follow(after: u64, limit: usize) -> Vec<StoredEntry>;
         audit() -> Audit;
@@ -208,6 +209,7 @@ impl OperationLog for FaultyLog {
         keep_late(late: LateResult) -> ();
         outbox_due(session: SessionId, now: Timestamp, until: Timestamp, limit: usize) -> Vec<OutboxRow>;
         outbox_settle(session: SessionId, settled: OutboxSettled) -> ();
+        erase_payloads(id: OperationId) -> u64;
         archivable(before: Timestamp, limit: usize) -> Vec<Archived>;
     }
 

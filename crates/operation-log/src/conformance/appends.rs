@@ -5,7 +5,7 @@ use redress_types::{Epoch, Hash};
 use super::case::{Case, refused};
 use super::fixture::{alert_id, plan, refused as answered, seconds, skipped};
 use crate::error::Error;
-use crate::event::{Actor, HoldReason};
+use crate::event::{Actor, Event, HoldReason};
 use crate::record::{Append, Budget, Claim, Conditions, Ending, Owe, Post, Recorded, Request, Switch};
 use crate::session::SessionId;
 
@@ -33,9 +33,54 @@ async fn again(case: &Case<'_>, appends: &[Append], answers: &[Recorded]) {
     let before = case.whole().await;
     for (append, answer) in appends.iter().zip(answers) {
         let found = case.ok(case.log.append(append.clone()).await, "the same append again is answered");
-        case.same(found, Recorded { before: true, ..*answer }, "the answer to the same append again");
+        let expected = Recorded { before: true, current: found.current, ..*answer };
+        case.same(found, expected, "the answer to the same append again");
     }
     case.same(&case.whole().await, &before, "the same append again changes nothing");
+}
+
+/// Repeats an append and says whether its writer is told that nobody else has taken the operation.
+async fn is_current(case: &Case<'_>, append: &Append) -> bool {
+    let found = case.ok(case.log.append(append.clone()).await, "the same append again is answered");
+    case.that(found.before, "it stood before");
+    found.current
+}
+
+pub(super) async fn still_held(case: &mut Case<'_>) {
+    let session = case.session().await;
+    let mut writer = case.writer(session);
+    let begin = writer.begin(case.now(), vec![]);
+    case.that(case.record(&mut writer, begin.clone()).await.current, "a fresh append is current");
+    let next = writer.next(case.now(), vec![Event::DiagnosisStarted]);
+    case.record(&mut writer, next.clone()).await;
+    for append in [&begin, &next] {
+        case.that(is_current(case, append).await, "the writer holds it still");
+    }
+    // Let go by an append, and taken by nobody since.
+    let mut lets_go = writer.next(case.now(), vec![Event::Diagnosed { cause: "x".into(), confidence: 0.5 }]);
+    (lets_go.standing.held, lets_go.standing.wake_at) = (false, Some(case.now()));
+    case.record(&mut writer, lets_go.clone()).await;
+    case.that(is_current(case, &lets_go).await, "it stands as this append left it");
+    case.that(!is_current(case, &next).await, "it was let go since");
+    case.same(case.claimed(session).await, vec![writer.id], "what is claimed");
+    for append in [&begin, &next, &lets_go] {
+        case.that(!is_current(case, append).await, "the epoch is another");
+    }
+    writer.epoch = Epoch(2);
+    let ending = writer.skip(case.now());
+    case.record(&mut writer, ending.clone()).await;
+    case.that(is_current(case, &ending).await, "it ended by this append");
+    let mut given_up = case.writer(session);
+    let begin = given_up.begin(case.now(), vec![]);
+    case.record(&mut given_up, begin.clone()).await;
+    case.ok(case.log.give_up(session, given_up.id, Epoch(1)).await, "it is given up");
+    case.that(!is_current(case, &begin).await, "it was given up since");
+    let mut left = case.writer(session);
+    let begin = left.begin(case.now(), vec![]);
+    case.record(&mut left, begin.clone()).await;
+    case.ok(case.log.close_session(session).await, "a session is closed");
+    case.that(!is_current(case, &begin).await, "the session is over");
+    case.that(is_current(case, &ending).await, "it ended by this append, whoever asks");
 }
 
 pub(super) async fn different_content(case: &mut Case<'_>) {

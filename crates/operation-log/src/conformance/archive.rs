@@ -3,11 +3,13 @@
 use redress_types::{Epoch, Hash};
 
 use super::appends::owe;
-use super::case::Case;
-use super::fixture::{Writer, new_alert, seconds};
+use super::case::{Case, fails};
+use super::fixture::{Writer, new_alert, operation_id, seconds};
 use crate::error::Error;
-use crate::event::Actor;
-use crate::record::{Claim, Join, LateResult, OutboxOutcome, OutboxSettled, Outcome, Repeat, Switch};
+use crate::event::{Actor, Event};
+use crate::record::{
+    Claim, Join, LateResult, OutboxOutcome, OutboxSettled, Outcome, Payload, Repeat, Switch,
+};
 use crate::session::SessionId;
 use crate::verify::checkpoint::is_signed;
 
@@ -28,6 +30,33 @@ pub(super) async fn late(case: &mut Case<'_>) {
     let found = case.ok(case.log.late_results(other.id).await, "late results are read");
     case.same(found, vec![], "those of another operation");
     case.same(case.head(writer.id).await.seq, 1, "its entries");
+}
+
+pub(super) async fn payloads(case: &mut Case<'_>) {
+    let session = case.session().await;
+    let payload = |n: u8| Payload { salt: [n; 16], bytes: vec![n, 0, 255].into() };
+    let (mut writer, other) = (case.begun(session).await, case.begun(session).await);
+    let mut next = writer.next(case.now(), vec![Event::DiagnosisStarted]);
+    next.payloads = vec![payload(2), payload(1)];
+    case.record(&mut writer, next).await;
+    let found = async |case: &Case<'_>| case.ok(case.log.payloads(writer.id).await, "payloads are read");
+    let both = vec![(2, payload(2)), (2, payload(1))];
+    case.same(found(case).await, both.clone(), "its payloads, by entry, in the order given");
+    case.same(case.ok(case.log.payloads(other.id).await, "payloads are read"), vec![], "those of another");
+    fails!(case, case.log.erase_payloads(writer.id), Error::Unstorable { .. });
+    case.same(found(case).await, both, "its payloads while it has not ended");
+    fails!(case, case.log.erase_payloads(operation_id(999)), Error::NotFound(_));
+    let mut ending = writer.skip(case.now());
+    ending.payloads = vec![payload(3)];
+    let mut ended = writer.clone();
+    case.record(&mut ended, ending).await;
+    let before = case.whole().await;
+    for erased in [3, 0] {
+        let answer = case.ok(case.log.erase_payloads(writer.id).await, "payloads are erased");
+        case.same(answer, erased, "how many were erased");
+        case.same(found(case).await, vec![], "its payloads after that");
+    }
+    case.same(&case.whole().await, &before, "everything else");
 }
 
 async fn ended(case: &mut Case<'_>, session: SessionId) -> Writer {

@@ -173,7 +173,8 @@ pub(super) async fn switches(case: &mut Case<'_>) {
         Some(Switch { key, by, reason: "quiet".into(), since: case.now(), until })
     };
     let (soon, minute) = (case.later(10), case.later(60));
-    for (until, look_again) in [(Some(soon), soon), (None, minute)] {
+    // An end far away: it may be turned on again before, and then nobody waits longer than a minute.
+    for (until, look_again) in [(Some(soon), soon), (Some(case.later(3600)), minute), (None, minute)] {
         case.ok(case.log.set_switch("engine", off(until)).await, "a switch is turned off");
         let found = match case.log.append(begin.clone()).await {
             Err(Error::NotNow { reason: HoldReason::Paused { switch }, until }) => Some((switch, until)),

@@ -175,7 +175,7 @@ impl Side {
                 append.session = id(session);
                 let answer = log.append(*append).await;
                 told.ok = answer.is_ok();
-                show(answer.map(|recorded| (recorded.before, recorded.inbox, recorded.switches)))
+                show(answer.map(|done| (done.before, done.current, done.inbox, done.switches)))
             }
             Call::Repeat(repeat) => show(log.repeat(repeat).await),
             Call::Join(join) => show(log.join(join).await.map(|given| (given.record, given.request))),

@@ -180,6 +180,15 @@ pub(super) async fn wakeups(case: &mut Case<'_>) {
     let ending = writer.skip(case.now());
     case.record(&mut writer, ending).await;
     rang(case, "a freed slot is announced").await;
+    let (by, since, until) = (Actor("person:ann".into()), case.now(), Some(case.later(3600)));
+    let off = Switch { key: "engine".into(), by, reason: "quiet".into(), since, until };
+    case.ok(case.log.set_switch("engine", Some(off.clone())).await, "a switch is turned off");
+    rang(case, "a switch that is off is announced").await;
+    let earlier = Switch { until: Some(case.later(60)), ..off };
+    case.ok(case.log.set_switch("engine", Some(earlier)).await, "a switch is given an earlier end");
+    rang(case, "an earlier end is announced").await;
+    case.ok(case.log.set_switch("engine", None).await, "a switch is turned on");
+    rang(case, "a switch that is on again is announced").await;
     case.ok(case.log.close_session(session).await, "a session is closed");
     rang(case, "a closed session is announced").await;
     case.that(!case.log.durability().is_empty(), "it says how durable a write is");

@@ -101,3 +101,30 @@ pub(super) async fn by_position(case: &mut Case<'_>) {
     let next = case.claimed(session).await;
     case.same(next, vec![waiters[1].id], "who is woken when a waiter leaves the free slot");
 }
+
+pub(super) async fn given_up(case: &mut Case<'_>) {
+    let session = case.session().await;
+    let first = holder(case, session).await;
+    let mut waiters = Vec::new();
+    for level in [Level::P1, Level::Warning, Level::P2] {
+        waiters.push(waiter(case, session, level).await.id);
+    }
+    case.same(free(case, session, first).await, vec![waiters[0]], "who is woken");
+    // Each that cannot go on passes the slot to the next: the last one is reached too.
+    case.pass(1);
+    let epoch = case.head(waiters[0]).await.epoch;
+    case.ok(case.log.give_up(session, waiters[0], epoch).await, "a waiter is given up");
+    case.same(case.head(waiters[1]).await.wake_at, Some(case.later(3599)), "when the last one wakes");
+    case.same(case.claimed(session).await, vec![waiters[0], waiters[2]], "itself, and the next by level");
+    let epoch = case.head(waiters[2]).await.epoch;
+    case.ok(case.log.give_up(session, waiters[2], epoch).await, "a waiter is given up");
+    case.same(case.claimed(session).await, vec![waiters[1], waiters[2]], "itself, and the last one");
+    // Of a slot that somebody has, nothing is passed on.
+    let taker = case.head(waiters[1]).await;
+    case.that(taker.session == Some(session), "it is held");
+    holder(case, session).await;
+    let late = waiter(case, session, Level::P0).await;
+    case.ok(case.log.give_up(session, taker.id, taker.epoch).await, "a waiter is given up");
+    case.same(case.claimed(session).await, vec![taker.id], "what can be claimed while somebody has the slot");
+    case.same(case.head(late.id).await.wake_at, Some(case.later(3600)), "when the other waiter wakes");
+}

@@ -2,6 +2,9 @@
 //!
 //! One function, used live, in replay and by the verifier. A refusal is the sentence that people read.
 
+use std::time::Duration;
+
+use redress_action::Policy;
 use redress_fsm::State;
 use redress_strategy::OnError;
 use redress_types::EffectKey;
@@ -27,24 +30,23 @@ pub(super) fn allows(operation: &Operation, entry: &Entry, event: &Event) -> All
         Event::DiagnosisStarted | Event::Diagnosed { .. } => Ok(()),
         Event::ApprovalRequested { .. } | Event::ApprovalGiven { .. } => Ok(()),
         Event::Rejected { .. } | Event::ApprovalExpired => Ok(()),
-        Event::Skipped { .. } | Event::WaitingLimitReached | Event::CancelRequested { .. } => Ok(()),
+        Event::Skipped { .. } | Event::CancelRequested { .. } => Ok(()),
+        Event::WaitingLimitReached => waited(operation, entry),
         Event::Admitted { attempt } => admitted(operation, *attempt),
         Event::Cancelled { .. } => cancelled(operation),
         Event::Paused { .. } => must(operation.paused.is_none(), "it is paused already"),
         Event::Unpaused => must(operation.paused.is_some(), "it is not paused"),
-        Event::DeadlinePassed => must(operation.clock.started.is_some(), "no step has begun"),
+        Event::DeadlinePassed => deadline_passed(operation, entry),
         Event::StepStarted { key, .. } => step_started(operation, key),
-        Event::StepResumed { key, .. } => step_resumed(operation, entry, key),
+        Event::StepResumed { key, request } => step_resumed(operation, entry, key, *request),
         Event::TryFailed { key, try_number, .. } => {
-            let intent = current(operation, entry, key)?;
-            must(*try_number >= intent.tries, "tries are counted upwards")
+            try_failed(operation, current(operation, entry, key)?, *try_number)
         }
-        Event::StepSucceeded { key, known_by, .. } | Event::StepFailed { key, known_by, .. } => {
-            if *known_by == KnownBy::Verdict {
-                must(entry.events.iter().any(is_verdict), "no verdict stands in this entry")?;
-                return open(operation, key).map(drop);
-            }
-            current(operation, entry, key).map(drop)
+        Event::StepSucceeded { key, known_by, .. } => {
+            known(operation, entry, key, *known_by, Decision::Happened)
+        }
+        Event::StepFailed { key, known_by, .. } => {
+            known(operation, entry, key, *known_by, Decision::DidNotHappen)
         }
         Event::StepWithdrawn { key, .. } => {
             let intent = current(operation, entry, key)?;
@@ -53,7 +55,9 @@ pub(super) fn allows(operation: &Operation, entry: &Entry, event: &Event) -> All
         Event::StepAbandoned { key } => open(operation, key).map(drop),
         Event::StepNotRun { step } => {
             settled(operation)?;
-            must(*step == operation.next_step && operation.next_key().is_some(), "it is not the next step")
+            must(*step == operation.next_step && operation.next_key().is_some(), "it is not the next step")?;
+            let limit = operation.compensation_until();
+            must(limit.is_some_and(|limit| limit <= entry.recorded_at), "the limit leaves time for it")
         }
         Event::VerificationStarted => verification_started(operation),
         Event::ChecksObserved { .. } => Ok(()),
@@ -84,8 +88,50 @@ fn must(holds: bool, why: &'static str) -> Allowed {
     if holds { Ok(()) } else { Err(why) }
 }
 
-fn is_verdict(event: &Event) -> bool {
-    matches!(event, Event::ResumedRollingBack { .. } | Event::ResumedCompensating { .. })
+/// The verdict on the step in doubt that stands in this entry.
+fn verdict_in(entry: &Entry) -> Option<&Verdict> {
+    entry.events.iter().find_map(|event| {
+        if let Event::ResumedRollingBack { verdict } | Event::ResumedCompensating { verdict } = event {
+            return Some(verdict);
+        }
+        None
+    })
+}
+
+fn waited(operation: &Operation, entry: &Entry) -> Allowed {
+    let limit = operation.plan.as_ref().map_or(0, |plan| plan.plan.limits.waiting_ms);
+    let until = operation.accepted_at.plus(Duration::from_millis(limit));
+    must(until <= entry.recorded_at, "it may wait longer")
+}
+
+fn deadline_passed(operation: &Operation, entry: &Entry) -> Allowed {
+    must(operation.clock.started.is_some(), "no step has begun")?;
+    // While compensating it changes nothing.
+    let over = operation.deadline_at().is_some_and(|deadline| deadline <= entry.recorded_at);
+    must(over || operation.state == State::Compensating, "the deadline has not come, or time stands still")
+}
+
+fn try_failed(operation: &Operation, intent: &Intent, try_number: u32) -> Allowed {
+    must(try_number >= intent.tries, "tries are counted upwards")?;
+    // A probe that could not answer counts as a try too; a verdict begins anew.
+    let most = operation.current_step().map_or(0, |step| step.tries.max.saturating_mul(2));
+    must(try_number <= intent.decided_at.saturating_add(most), "it was tried as often as it may be")
+}
+
+/// A result of the engine's own knowledge, or one that a person decided in this very entry.
+fn known(
+    operation: &Operation,
+    entry: &Entry,
+    key: &EffectKey,
+    known_by: KnownBy,
+    decision: Decision,
+) -> Allowed {
+    if known_by != KnownBy::Verdict {
+        return current(operation, entry, key).map(drop);
+    }
+    let decided = verdict_in(entry).ok_or("no verdict stands in this entry")?.decision;
+    must(decided == decision, "the verdict in this entry says otherwise")?;
+    open(operation, key).map(drop)
 }
 
 /// Nothing goes on, and nothing ends, with an open intent.
@@ -131,9 +177,19 @@ fn step_started(operation: &Operation, key: &EffectKey) -> Allowed {
     must(!operation.clock.passed, "the deadline passed")
 }
 
-fn step_resumed(operation: &Operation, entry: &Entry, key: &EffectKey) -> Allowed {
+fn step_resumed(operation: &Operation, entry: &Entry, key: &EffectKey, request: Option<u64>) -> Allowed {
     let intent = open(operation, key)?;
-    must(entry.epoch >= intent.epoch, "its epoch is older")
+    must(entry.epoch >= intent.epoch, "its epoch is older")?;
+    let Some(request) = request else {
+        let halts = operation.current_step().is_some_and(|step| step.in_doubt == Policy::Halt);
+        return must(
+            !halts || !(intent.in_flight || intent.unknown),
+            "it may have happened, and only a verdict lets it be called again",
+        );
+    };
+    let verdict = verdict_in(entry).filter(|verdict| verdict.request == request);
+    let decided = verdict.ok_or("its verdict does not stand in this entry")?.decision;
+    must(decided == Decision::DidNotHappen, "the verdict in this entry says otherwise")
 }
 
 fn verification_started(operation: &Operation) -> Allowed {
@@ -148,6 +204,7 @@ fn passed(operation: &Operation, passes: u32, held_ms: u64) -> Allowed {
     let limits = operation.plan.as_ref().map(|plan| plan.plan.limits).ok_or("there is no plan")?;
     must(passes >= limits.passes, "too few healthy looks in a row")?;
     must(held_ms >= limits.settle_ms, "the settle time is not over")?;
+    must(!operation.clock.passed, "the deadline passed")?;
     must(operation.cancel.is_none(), "it is to be cancelled")
 }
 

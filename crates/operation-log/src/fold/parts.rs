@@ -39,6 +39,8 @@ pub struct Intent {
     pub epoch: Epoch,
     /// Tries that have an answer.
     pub tries: u32,
+    /// How many of them a person's verdict has settled: from there they are counted anew.
+    pub decided_at: u32,
     /// The last thing recorded about it says that it may be on its way.
     pub in_flight: bool,
     /// Nobody knows whether an earlier try happened.

@@ -1,6 +1,5 @@
 //! `append`: the checks in their order, then the writing, which cannot fail.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use redress_types::{OperationId, Timestamp};
@@ -11,7 +10,7 @@ use crate::error::Error;
 use crate::event::HoldReason;
 use crate::record::{Append, Begin, Budget, Claim, Ending, Head, OutboxRow, OutboxState, Recorded};
 
-/// How soon to look again at a switch that nobody has set an end to.
+/// How soon to look again at a switch at the latest: it may be turned on again before its own end.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 impl Tables {
@@ -34,11 +33,22 @@ impl Tables {
             let what = format!("entry {} of operation {}", entry.seq, entry.operation);
             return Err(Error::DifferentContent { what });
         }
-        Ok(Some(self.answer(entry.position, true, row.head.inbox)))
+        let current = self.stands(append, &row.head, log_now);
+        Ok(Some(Recorded { before: true, current, ..self.answer(entry.position, row.head.inbox) }))
     }
 
-    fn answer(&self, position: u64, before: bool, inbox: u64) -> Recorded {
-        Recorded { position, before, inbox, switches: self.switch_changes }
+    fn answer(&self, position: u64, inbox: u64) -> Recorded {
+        Recorded { position, before: false, current: true, inbox, switches: self.switch_changes }
+    }
+
+    /// Whether who repeats an append holds the operation still, or let it go by this very append.
+    fn stands(&self, append: &Append, head: &Head, log_now: Timestamp) -> bool {
+        let keeps = append.standing.held && append.ends.is_none();
+        head.epoch == append.epoch
+            && match head.session {
+                Some(session) => session == append.session && !self.is_over(session, log_now),
+                None => !keeps && head.seq == append.expected_seq + 1,
+            }
     }
 
     /// Checks 2 to 7.
@@ -112,7 +122,8 @@ impl Tables {
             if let Some(switch) = self.switches.get(key)
                 && switch.until.is_none_or(|until| until > now)
             {
-                let until = switch.until.unwrap_or_else(|| now.plus(LOOK_AGAIN));
+                let look_again = now.plus(LOOK_AGAIN);
+                let until = switch.until.map_or(look_again, |until| until.min(look_again));
                 return Err(Error::NotNow { reason: HoldReason::Paused { switch: key.clone() }, until });
             }
         }
@@ -144,12 +155,12 @@ impl Tables {
             Some(_) | None => match self.operations.remove(&operation) {
                 Some(row) => row,
                 // `check` has seen it; the lock was not let go.
-                None => return self.answer(position, false, 0),
+                None => return self.answer(position, 0),
             },
         };
         self.index.remove(&row.head);
         for payload in append.payloads {
-            row.payloads.insert(payload.hash(), payload);
+            row.payloads.push((seq, payload));
         }
         for claim in append.claims {
             if self.claims.insert(claim.clone(), operation).is_none() {
@@ -211,7 +222,7 @@ impl Tables {
         let inbox = row.head.inbox;
         self.operations.insert(operation, row);
         self.wake_waiters(&freed, now);
-        self.answer(position, false, inbox)
+        self.answer(position, inbox)
     }
 
     fn begin(&mut self, id: OperationId, position: u64, now: Timestamp, begin: Begin) -> Row {
@@ -249,7 +260,7 @@ impl Tables {
             owed: 0,
         };
         let (entries, claims, inbox, late) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Row { head, entries, claims, inbox, late, payloads: HashMap::new() }
+        Row { head, entries, claims, inbox, late, payloads: Vec::new() }
     }
 
     /// Frees what an ended operation had, and answers its claims.

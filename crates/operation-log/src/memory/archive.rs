@@ -3,6 +3,7 @@
 use redress_types::{Hash, OperationId, Timestamp};
 
 use super::state::Tables;
+use crate::error::Error;
 use crate::record::{Archived, Audit, Checkpoint, Head, OutboxState, Outcome};
 
 impl Tables {
@@ -66,6 +67,17 @@ impl Tables {
         }
         self.commits += u64::from(removed > 0);
         removed
+    }
+
+    pub(super) fn erase_payloads(&mut self, id: OperationId) -> Result<u64, Error> {
+        let row = self.operations.get_mut(&id).ok_or(Error::NotFound(id))?;
+        if row.head.ended_at.is_none() {
+            let what = format!("operation {id} has not ended: its payloads are erased only after that");
+            return Err(Error::Unstorable { what });
+        }
+        let erased = std::mem::take(&mut row.payloads).len() as u64;
+        self.commits += u64::from(erased > 0);
+        Ok(erased)
     }
 
     fn remove(&mut self, id: OperationId) {

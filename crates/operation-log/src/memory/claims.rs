@@ -118,8 +118,24 @@ impl Tables {
             row.head.session = None;
             row.head.wake_at = Some(row.head.wake_at.map_or(log_now, |at| at.min(log_now)));
         });
+        self.pass_on(id, log_now);
         self.commits += 1;
         self.woke = true;
+    }
+
+    /// A waiter that was given up passes the free slot on: the first that is not due yet is due at once.
+    fn pass_on(&mut self, id: OperationId, log_now: Timestamp) {
+        let claim = self.operations.get(&id).and_then(|row| row.head.waits_on.as_ref());
+        let Some(claim) = claim.filter(|claim| !self.claims.contains_key(claim)) else { return };
+        let waiting = self.index.waiting.get(claim).into_iter().flatten().map(|(_, _, _, id)| *id);
+        let wakes_later = |id: &OperationId| {
+            let wake_at = self.operations.get(id).and_then(|row| row.head.wake_at);
+            wake_at.is_none_or(|at| at > log_now)
+        };
+        let next = waiting.into_iter().find(|next| *next != id && wakes_later(next));
+        if let Some(next) = next {
+            self.change(next, |row| row.head.wake_at = Some(log_now));
+        }
     }
 
     pub(super) fn inbox_waiting(&self, session: SessionId) -> Vec<OperationId> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redress_strategy::{PlanHash, StoredPlan};
-use redress_types::{AlertId, Hash, Level, OperationId, Timestamp};
+use redress_types::{AlertId, Level, OperationId, Timestamp};
 
 use crate::entry::StoredEntry;
 use crate::error::Error;
@@ -56,7 +56,8 @@ pub(super) struct Row {
     pub(super) claims: Vec<Claim>,
     pub(super) inbox: Vec<InboxRow>,
     pub(super) late: Vec<LateResult>,
-    pub(super) payloads: HashMap<Hash, Payload>,
+    /// Each with the seq of its entry.
+    pub(super) payloads: Vec<(u64, Payload)>,
 }
 
 /// An outbox row and who delivers it at the moment.

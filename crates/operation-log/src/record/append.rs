@@ -210,6 +210,10 @@ pub struct Recorded {
     pub position: u64,
     /// It stood there already, with the same content.
     pub before: bool,
+    /// The operation still stands as this append left it to its writer: held by a session that is not over
+    /// under the epoch of the append, or let go or ended by this very append and not taken since. Always so
+    /// for a fresh append. `false`: somebody else may go on with it; stop acting.
+    pub current: bool,
     /// The operation's last inbox row: above what was folded means there is more.
     pub inbox: u64,
     /// How often switches have been changed so far: when it grew, look at them before the effect.

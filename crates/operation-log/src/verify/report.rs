@@ -15,7 +15,10 @@ pub const CANNOT_DETECT: &str = "Whoever can write to the log's file can rewrite
      checkpoints included, so that it agrees with itself. Only what cannot be rewritten there tells: a \
      checkpoint signed with a key that is kept elsewhere, or one whose number and hash were noted elsewhere \
      (give it with --checkpoint). What was added or changed after the last such checkpoint, or never reached \
-     the log, cannot be detected; nor can the log being put back, whole, to an older state.";
+     the log, cannot be detected; nor can the log being put back, whole, to an older state. \
+     What archiving removed is counted in a sum that nobody signs: a removal dressed up as archiving shows only to \
+     who kept the archive file, or a checkpoint noted elsewhere before it. The sums are XORs of hashes: they show \
+     accidents and casual edits, not the work of somebody who can compute collisions.";
 
 /// The names of the five invariants of the design.
 const INVARIANTS: [&str; 5] = [
@@ -35,6 +38,10 @@ pub struct Report {
     pub operations: u64,
     /// Plans that they name, each read and hashed once.
     pub plans: u64,
+    /// Payloads that lie beside their entries as these name them.
+    pub payloads: u64,
+    /// Payloads that entries name and that were erased.
+    pub payloads_erased: u64,
     /// Entries that were archived and removed, by the log's own count.
     pub archived_entries: u64,
     /// Operations that were archived and removed, by the log's own count.
@@ -112,6 +119,8 @@ pub enum Check {
     Chain,
     /// A stored plan.
     Plan,
+    /// What lies beside an entry against the hashes that it names.
+    Payloads,
     /// A head row against the fold.
     Head,
     /// What the sessions and the archive say that was appended.
@@ -236,6 +245,9 @@ impl fmt::Display for Report {
             self.entries, self.operations
         )?;
         writeln!(f, "plans         {}", self.plans)?;
+        if self.payloads + self.payloads_erased > 0 {
+            writeln!(f, "payloads      {} as named, {} erased", self.payloads, self.payloads_erased)?;
+        }
         writeln!(f, "heads         {} compared with the fold", self.heads)?;
         writeln!(f, "sessions      {} sums compared", self.sessions)?;
         writeln!(
