@@ -120,8 +120,7 @@ impl Driver {
         match self.wait_for_answer(&mut answering, timeout, &cancel).await? {
             Waited::Answered(answer) => {
                 self.cleared = None;
-                if self.shared.stopping.is_cancelled() && matches!(answer, Err(Error::Unknown { .. })) {
-                    // Cut short by us, which is no try: the intent stays open and is in doubt for who goes on.
+                if self.shared.stopping.is_cancelled() && self.cut_short(&answer) {
                     return Err(Stop::Shutdown);
                 }
                 let said = self.said(answer);
@@ -233,9 +232,17 @@ impl Driver {
                 Said::Succeeded { output: kept(&output.summary), known_by: KnownBy::Probe }
             }
             Probed::Refused(why) => Said::Failed { error: kept(&why), known_by: KnownBy::Probe },
-            Probed::Unknown(why) => Said::Unknown { error: kept(&why), retry_after: None },
+            Probed::Unknown(why) if self.may_have_happened(key) => {
+                Said::Unknown { error: kept(&why), retry_after: None }
+            }
+            // Every try so far certainly did not happen: that the target cannot be asked adds no doubt.
+            Probed::Unknown(why) => {
+                let error = kept(&format!("not tried again, the target could not be asked: {why}"));
+                Said::TryAgain { error, retry_after: None }
+            }
             Probed::NotApplied => {
                 self.cleared = Some(key);
+                self.recovered = None;
                 Said::NotApplied
             }
         };
@@ -254,6 +261,22 @@ impl Driver {
             return Err(Stop::Lost);
         }
         self.execute(Arc::clone(executor), call).await
+    }
+
+    /// An earlier try of this intent may have happened.
+    fn may_have_happened(&self, key: EffectKey) -> bool {
+        self.recovered == Some(key) || self.operation.open.as_ref().is_some_and(|intent| intent.unknown)
+    }
+
+    /// An answer that only says that we stopped it is no try: the intent stays open, in doubt for who goes on. Not so
+    /// for a step that must never be repeated: that this try certainly did not happen is worth knowing.
+    fn cut_short(&self, answer: &Result<Output, Error>) -> bool {
+        let halts = self.operation.current_step().is_some_and(|step| step.in_doubt == Policy::Halt);
+        match answer {
+            Err(Error::Unknown { .. }) => true,
+            Err(Error::Retryable { .. }) => !halts,
+            Ok(_) | Err(Error::Permanent { .. }) => false,
+        }
     }
 
     fn said(&self, answer: Result<Output, Error>) -> Said {

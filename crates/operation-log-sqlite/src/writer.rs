@@ -208,7 +208,15 @@ fn commit(
     memo: &mut Memo,
     requests: &mut [Box<dyn Request>],
 ) -> rusqlite::Result<()> {
+    let held = shared.held().is_some();
     let done = run(conn, shared, memo, requests);
+    if done.is_ok() && held && shared.held().is_none() {
+        // The session was closed: what is in the file beside the database goes into it, so that a copy of the
+        // database alone is whole. A reader can be in the way; then it happens at the next close.
+        if let Err(error) = conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())) {
+            tracing::warn!(%error, "the write-ahead log could not be emptied");
+        }
+    }
     if done.is_err() {
         roll_back(conn);
         *memo = Memo::default();

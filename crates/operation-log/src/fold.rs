@@ -1,7 +1,7 @@
 //! [`Operation`]: the fold of an operation's entries, with the guards that the table alone cannot hold.
 //!
 //! [`Operation::with`] is the only way on, live and in replay. What was refused changed nothing.
-//! The guards themselves are in [`guard`](self::guard); what people read is in [`crate::summary`].
+//! The guards themselves are in `guard`; what people read is in [`crate::summary`].
 
 mod draft;
 mod guard;

@@ -1,7 +1,7 @@
 //! The operation log: the ground truth of Redress.
 //!
 //! Read [`log`] for what a log promises, [`event`] for what is recorded, [`fold`] for what it means. Everything
-//! else follows: [`memory`] is a real log in memory, [`verify`] proves a log from its bytes, [`conformance`] is
+//! else follows: [`memory`] is a real log in memory, [`verify`] proves a log from its bytes, `conformance` is
 //! the suite that every log must pass.
 
 pub mod checkpoint;

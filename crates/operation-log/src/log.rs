@@ -1,6 +1,6 @@
 //! The traits: [`OperationHistory`] reads, [`OperationLog`] writes. What only reads cannot write, by type.
 //!
-//! Every promise that an adapter author must keep stands here and is held by [`crate::conformance`].
+//! Every promise that an adapter author must keep stands here and is held by `crate::conformance`.
 //! The records are in [`crate::record`].
 
 use async_trait::async_trait;

@@ -1,7 +1,7 @@
 //! [`MemoryLog`]: a real log with every promise but durability.
 //!
 //! Each call locks the whole state, does its work and unlocks; nothing is awaited in between. What a call does
-//! is in [`append`], [`inbox`], [`claims`], [`outbox`], [`archive`] and [`history`]; [`state`] holds the tables.
+//! is in `append`, `inbox`, `claims`, `outbox`, `archive` and `history`; `state` holds the tables.
 
 mod append;
 mod archive;

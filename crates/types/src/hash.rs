@@ -1,4 +1,4 @@
-//! [`Hash`]: a SHA-256 value, shown as 64 hex digits.
+//! `Hash`: a SHA-256 value, shown as 64 hex digits.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;

@@ -2,14 +2,14 @@
 
 use anyhow::Error;
 use redress_operation_log::{Cursor, Filter, Head, OperationHistory};
-use redress_types::{Clock as _, SystemClock};
+use redress_types::{Clock as _, SystemClock, Timestamp};
 use serde_json::{Value, json};
 
 use super::read::about;
 use crate::Exit;
 use crate::cli::{Global, List, Since};
 use crate::database::{Place, program};
-use crate::text::{json_line, moment, print, short, table};
+use crate::text::{escape, json_line, moment, print, short, table};
 
 /// Prints a page.
 pub(crate) async fn list(
@@ -41,9 +41,31 @@ pub(crate) async fn list(
     rows.extend(page.operations.iter().map(row));
     print(&table(&rows))?;
     if let Some(next) = next {
-        print(&format!("more: {} operations list{} --cursor {next}\n", program(), place.as_option()))?;
+        let more = format!("{} operations list{}{}", program(), place.as_option(), options(asked, since));
+        print(&format!("more: {more} --cursor {next}\n"))?;
     }
     Ok(Exit::DONE)
+}
+
+/// The options that ask for the same list again. A duration is turned into the time that it meant.
+fn options(asked: &List, since: Option<Timestamp>) -> String {
+    let mut text = String::new();
+    for state in &asked.state {
+        text.push_str(&format!(" --state {state}"));
+    }
+    if let Some(service) = &asked.service {
+        text.push_str(&format!(" --service {}", quoted(service)));
+    }
+    if let Some(since) = since {
+        text.push_str(&format!(" --since {since}"));
+    }
+    text.push_str(&format!(" --limit {}", asked.limit));
+    text
+}
+
+/// As one word of a shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", escape(word).replace('\'', "'\\''"))
 }
 
 fn row(head: &Head) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Error;
 use redress_fsm::State;
 use redress_operation_log::summary::{StepLine, Summary};
-use redress_operation_log::{LateResult, OperationHistory, OutboxRow, OutboxState};
+use redress_operation_log::{InboxRow, LateResult, OperationHistory, OutboxRow, OutboxState, Request};
 use redress_types::{Clock as _, Phase, SystemClock, show_duration};
 use serde_json::{Value, json};
 
@@ -25,6 +25,8 @@ struct Screen {
     summary: Summary,
     late: Vec<LateResult>,
     owes: Vec<OutboxRow>,
+    /// Requests that nobody has folded in yet.
+    asked: Vec<InboxRow>,
 }
 
 /// Prints it.
@@ -39,7 +41,8 @@ pub(crate) async fn show(
     let summary = folded.summary(history).await?;
     let late = history.late_results(head.id).await?;
     let owes = history.outbox_of(head.id).await?;
-    let screen = Screen { folded, summary, late, owes };
+    let asked = history.inbox(head.id, head.folded_request).await?;
+    let screen = Screen { folded, summary, late, owes, asked };
     if global.json {
         print(&json_line(&screen.object()?)?)?;
     } else {
@@ -62,6 +65,13 @@ impl Screen {
         object["type"] = json!("operation");
         object["late_results"] = late.collect();
         object["owes"] = owes.collect();
+        object["asked"] = self
+            .asked
+            .iter()
+            .map(|row| {
+                json!({"request": row.seq, "by": row.actor, "at": row.at.to_string(), "asks": row.request})
+            })
+            .collect();
         Ok(object)
     }
 
@@ -156,6 +166,27 @@ impl Screen {
     }
 
     fn afterwards(&self, out: &mut String) {
+        if !self.asked.is_empty() {
+            out.push_str(
+                "\nasked, and not answered yet: the engine that goes on with it looks at this first\n",
+            );
+        }
+        for row in &self.asked {
+            let asks = match &row.request {
+                Request::Join { alert } => format!("count alert {}", alert.id),
+                Request::Resolved { alert, .. } => format!("alert {alert} is over, says its source"),
+                Request::Cancel { reason } => format!("cancel: {reason}"),
+                Request::Verdict { decision, reason } => format!("{decision}: {reason}"),
+            };
+            let _ = writeln!(
+                out,
+                "  {}  request {} by {}: {}",
+                moment(row.at),
+                row.seq,
+                row.actor,
+                escape(&asks)
+            );
+        }
         if !self.late.is_empty() {
             out.push_str("\nlate results, which do not count\n");
         }

@@ -240,12 +240,16 @@ impl Watch {
             Ended::ByItself => report::conclude(&display, &board, history, &place, outcome, now).await,
             Ended::Stopped(exit) => {
                 let open = board.lines().filter(|line| !line.ended()).count();
-                let text = format!(
-                    "stopped; {} unfinished. The same command, or `{} run{}`, goes on where it was",
-                    count(open, "operation"),
-                    program(),
-                    place.as_option()
-                );
+                let text = if open == 0 {
+                    "stopped; nothing is unfinished".to_owned()
+                } else {
+                    format!(
+                        "stopped; {} unfinished. The same command, or `{} run{}`, goes on where it was",
+                        count(open, "operation"),
+                        program(),
+                        place.as_option()
+                    )
+                };
                 display.tell(&text, || json!({"type": "stopped", "exit": exit.0, "unfinished": open}));
                 Ok(exit)
             }

@@ -178,7 +178,12 @@ fn summary(display: &Display, board: &Board, place: &Place, outcome: Outcome, ex
         ));
     }
     let said = if mine.len() == before && outcome.refused == 0 && unanswered == 0 {
-        "nothing to do".to_owned()
+        let bad = ended - restored - skipped + outcome.ended_otherwise_before;
+        if bad == 0 {
+            "nothing to do".to_owned()
+        } else {
+            format!("nothing was run; {} ended otherwise before", count(bad, "operation"))
+        }
     } else {
         format!("{} ({}) in {}", parts.join(", "), count(counted, "alert"), show_duration(outcome.took))
     };

@@ -160,7 +160,13 @@ impl Answer {
                 if line.is_none() && !matches!(state, State::Restored | State::Skipped) {
                     outcome.ended_otherwise_before += 1;
                 }
-                format!("alert {alert}: already {state} by {name} on {}, nothing to do", moment(at))
+                if matches!(state, State::Restored | State::Skipped) {
+                    return format!(
+                        "alert {alert}: already {state} by {name} on {}, nothing to do",
+                        moment(at)
+                    );
+                }
+                format!("alert {alert}: ended as {state} by {name} on {}, and is not run again", moment(at))
             }
         }
     }
