@@ -7,7 +7,7 @@ use redress_engine::fsm::State;
 use redress_engine::operation_log::event::Event;
 use redress_engine::operation_log::fold::StepResult;
 use redress_engine::operation_log::{Operation, OperationLog as _, Owe, SessionId};
-use redress_testkit::{Crash, Do, Script, SequentialIds, alert::alert};
+use redress_testkit::{Crash, Do, ProbeSays, Script, SequentialIds, alert::alert};
 
 use crate::world::{HOUR, MINUTE, SECOND, World, accept};
 
@@ -20,7 +20,7 @@ async fn a_pause_between_two_tries_holds_back_the_next() {
         let id = accept(&engine, alert("a").native()).await;
         world.until(id, "try failed", |head| head.seq == 2).await;
         world.pause("engine").await;
-        tokio::time::sleep(10 * MINUTE).await;
+        tokio::time::sleep(MINUTE).await;
         assert_eq!(world.calls(id, 1, 0), 1, "{policy}: {}", world.story(id).await);
         world.resume("engine").await;
         assert_eq!(world.until_ended(id).await, State::Restored, "{policy}");
@@ -42,7 +42,7 @@ async fn a_pause_holds_back_what_a_crash_left_in_doubt() {
         world.pause("engine").await;
         let before = world.calls(id, 1, 0);
         let _second = world.engine(&executor, world.strategy(&executor, 1)).await;
-        tokio::time::sleep(10 * MINUTE).await;
+        tokio::time::sleep(MINUTE).await;
         assert_eq!(world.calls(id, 1, 0), before, "{policy}: {}", world.story(id).await);
         world.resume("engine").await;
         assert_eq!(world.until_ended(id).await, State::Restored, "{policy}");
@@ -62,7 +62,7 @@ async fn a_cancel_after_a_crash_in_the_second_try_never_calls_done_failed() {
             tokio::spawn(async move { sender.send(alert("a").native()).await });
             tokio::select! {
                 () = crash.happened() => {}
-                () = tokio::time::sleep(3 * MINUTE) => break,
+                () = tokio::time::sleep(30 * SECOND) => break,
             }
             let id = SequentialIds::nth(1);
             let head = world.log_operation(id).await;
@@ -72,7 +72,7 @@ async fn a_cancel_after_a_crash_in_the_second_try_never_calls_done_failed() {
             world.log.close_session(SessionId(1)).await.unwrap();
             world.cancel(id).await;
             let _second = world.engine(&executor, world.strategy(&executor, 2)).await;
-            tokio::time::sleep(5 * MINUTE).await;
+            tokio::time::sleep(30 * SECOND).await;
             let result = world.fold(id).await.steps.first().and_then(|step| step.result);
             let failed = matches!(result, Some(StepResult::Failed(_) | StepResult::Withdrawn));
             let story = world.story(id).await;
@@ -133,5 +133,36 @@ async fn a_permanent_answer_does_not_erase_an_earlier_doubt() {
     let id = accept(&engine, alert("a").native()).await;
     world.until_state(id, State::Suspended).await;
     assert_eq!(world.effects(id, 1, 0), 1, "{}", world.story(id).await);
+    world.judge().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn being_stopped_is_no_try_of_a_step_that_may_be_called_again() {
+    let world = World::new();
+    let stopped = Do::when_stopped(Do::Retry(None));
+    let tries = std::iter::repeat_n(stopped, 8).chain([Do::Succeed]);
+    let executor = world.executor(Policy::Rerun, Script::new().step(0, tries));
+    let strategy = world.strategy(&executor, 1);
+    let mut engine = world.engine(&executor, strategy.clone()).await;
+    let id = accept(&engine, alert("a").native()).await;
+    for call in 1..=8 {
+        world.until(id, "was called again", |_| world.calls(id, 1, 0) >= call).await;
+        engine.shutdown().await;
+        assert_eq!(world.state(id).await, State::RollingBack, "{}", world.story(id).await);
+        engine = world.engine(&executor, strategy.clone()).await;
+    }
+    assert_eq!(world.until_ended(id).await, State::Restored, "{}", world.story(id).await);
+    world.judge().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_cannot_be_asked_adds_no_doubt_where_there_was_none() {
+    let world = World::new();
+    let silent = std::iter::repeat_n(ProbeSays::Unknown, 64);
+    let executor = world.executor(Policy::Probe, Script::always(Do::Retry(None))).probe_says(silent);
+    let engine = world.engine(&executor, world.strategy(&executor, 1)).await;
+    let id = accept(&engine, alert("a").native()).await;
+    assert_eq!(world.until_ended(id).await, State::Failed, "{}", world.story(id).await);
+    assert_eq!(world.effects(id, 1, 0), 0);
     world.judge().await;
 }
