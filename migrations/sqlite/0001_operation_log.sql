@@ -118,7 +118,6 @@ create index operations_held on operations (session) where session is not null;
 create index operations_asked on operations (position) where inbox > folded_request;
 create index operations_waiting on operations (waits_kind, waits_key, level, accepted_at)
     where waits_key is not null;
-create index operations_ended on operations (ended_at) where ended_at is not null;
 
 -- The log itself: one row is one append. `body` is the exact bytes that were hashed.
 create table entries (
@@ -183,7 +182,8 @@ create index alerts_of_operation on alerts (operation);
 create table claims (
     kind      text    not null,
     key       text    not null,
-    operation integer not null references operations (position),
+    -- No reference: a claim is taken in the transaction that writes its operation, and freed in the one that ends it.
+    operation integer not null,
     primary key (kind, key),
     constraint claim_kind_is_known check (kind = 'fingerprint' or kind = 'sameness' or kind = 'slot')
 ) without rowid;

@@ -258,6 +258,7 @@ impl<'a> Waits<'a> {
             return Ok(Self { session: None, wake_at: None, on: None });
         }
         let standing = &append.standing;
+        batch.memo.nobody_waits &= standing.waits_on.is_none();
         let mut wake_at = standing.wake_at;
         if let (Some(claim), false) = (&standing.waits_on, standing.held)
             && !append.claims.contains(claim)

@@ -31,6 +31,8 @@ pub(crate) struct Live {
 pub(crate) struct Memo {
     /// Plans that are stored.
     pub plans: HashSet<Hash>,
+    /// No operation waits for a claim. Only the session's holder makes one wait, and that is this process.
+    pub nobody_waits: bool,
     /// The positions of operations that are held and not ended.
     pub positions: HashMap<OperationId, u64>,
 }

@@ -34,8 +34,12 @@ pub(crate) fn end(
     Ok(())
 }
 
-fn anybody_waits(batch: &Batch<'_>) -> rusqlite::Result<bool> {
+fn anybody_waits(batch: &mut Batch<'_>) -> rusqlite::Result<bool> {
+    if batch.memo.nobody_waits {
+        return Ok(false);
+    }
     let first = batch.find("select 1 from operations where waits_key is not null limit 1", [], |_| Ok(()))?;
+    batch.memo.nobody_waits = first.is_none();
     Ok(first.is_some())
 }
 

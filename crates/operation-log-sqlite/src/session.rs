@@ -7,7 +7,7 @@ use redress_types::{Incarnation, Timestamp};
 use rusqlite::params;
 
 use crate::archive;
-use crate::batch::{Batch, Live};
+use crate::batch::{Batch, Live, Memo};
 use crate::fault::Fault;
 use crate::lock::Note;
 use crate::values::{Count, Time, int};
@@ -31,6 +31,8 @@ pub(crate) fn open(
         batch.one("select lower(hex(log_id)), last_session, incarnation from meta", [], |row| {
             Ok((row.get::<_, String>(0)?, row.get::<_, Count>(1)?.0, row.get::<_, Count>(2)?.0))
         })?;
+    // Another process may have had the session in between.
+    *batch.memo = Memo::default();
     batch.position = archive::last_position(batch.conn())?;
     // A note about another log says nothing: this file was put in the place of that one on purpose.
     let noted = noted.filter(|note| note.log == log);
