@@ -37,7 +37,7 @@ fn main() {
     });
 }
 
-/// An operation whose one step is tried again and again.
+/// An operation that is asked again and again for what it cannot do.
 fn history(entries: usize) -> (Vec<StoredEntry>, Arc<StoredPlan>) {
     let mut writer = Writer::new(SessionId(1), 1, "alert-1");
     let begin = writer.begin(NOW, writer.admitted());
@@ -57,14 +57,8 @@ fn history(entries: usize) -> (Vec<StoredEntry>, Arc<StoredPlan>) {
         if history.len() == entries {
             return (history, plan);
         }
-        let failed = Event::TryFailed {
-            key: writer.key(0),
-            try_number: u32::try_from(position).unwrap(),
-            error: "503 Service Unavailable".into(),
-            unknown: false,
-            next_at: NOW,
-        };
-        append = writer.next(NOW, vec![failed]);
+        let reason = "a verdict is for a suspended operation".to_owned();
+        append = writer.next(NOW, vec![Event::RequestRefused { request: position, reason }]);
     }
 }
 
