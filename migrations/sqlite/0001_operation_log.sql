@@ -51,14 +51,17 @@ create table plans (
     constraint plan_hash_has_32_bytes check (length(hash) = 32)
 );
 
--- The head of each operation.
+-- The head of each operation. Each append writes the whole row again, so it is kept short: what never changes and is
+-- only shown stands in `beginnings`.
 create table operations (
     -- The position of its first entry: lists are in this order, and a small number is what other tables refer to.
     position        integer primary key,
     id              blob    not null,
-    name            text    not null,
     seq             integer not null,
     hash            blob    not null,
+    -- What a program must be able to read to fold it: the highest of its entries.
+    format          integer not null,
+    table_version   integer not null,
     state           text    not null,
     epoch           integer not null,
     -- Who holds it; null: nobody.
@@ -73,18 +76,14 @@ create table operations (
     folded_request  integer not null,
     -- Outbox rows not delivered yet.
     owed            integer not null default 0,
+    -- Claims that it has. Who frees them by their keys sees by this whether those were all.
+    claims          integer not null default 0,
     updated_at      integer not null,
     ended_at        integer,
     reason          text,
-    -- What never changes stands last: an update then rewrites the short part first.
+    -- These two never change; waiters are sorted by them.
     accepted_at     integer not null,
-    environment     text    not null,
-    service         text    not null,
-    strategy        text,
-    plan            blob    references plans (hash),
-    fingerprint     text    not null,
     level           text    not null,
-    title           text    not null,
     constraint operation_id_has_16_bytes check (length(id) = 16),
     constraint operation_hash_has_32_bytes check (length(hash) = 32),
     constraint operation_seq_is_positive check (seq > 0),
@@ -107,7 +106,8 @@ create table operations (
     constraint operation_waits_on_a_known_kind check (
         (waits_kind is null) = (waits_key is null)
         and (waits_kind is null or waits_kind = 'fingerprint' or waits_kind = 'sameness' or waits_kind = 'slot')),
-    constraint operation_owed_is_not_negative check (owed >= 0)
+    constraint operation_owed_is_not_negative check (owed >= 0),
+    constraint operation_ended_has_no_claims check (ended_at is null or claims = 0)
 );
 
 create unique index operations_by_id on operations (id);
@@ -118,6 +118,18 @@ create index operations_held on operations (session) where session is not null;
 create index operations_asked on operations (position) where inbox > folded_request;
 create index operations_waiting on operations (waits_kind, waits_key, level, accepted_at)
     where waits_key is not null;
+
+-- What an operation began with. Written once.
+create table beginnings (
+    operation   integer primary key references operations (position),
+    name        text    not null,
+    environment text    not null,
+    service     text    not null,
+    strategy    text,
+    plan        blob    references plans (hash),
+    fingerprint text    not null,
+    title       text    not null
+);
 
 -- The log itself: one row is one append. `body` is the exact bytes that were hashed.
 create table entries (
@@ -182,13 +194,13 @@ create index alerts_of_operation on alerts (operation);
 create table claims (
     kind      text    not null,
     key       text    not null,
-    -- No reference: a claim is taken in the transaction that writes its operation, and freed in the one that ends it.
+    -- No reference and no index: a claim is taken in the transaction that writes its operation and freed, by its key,
+    -- in the one that ends it. Whoever takes over operations reads the whole table once: it holds only what has not
+    -- ended.
     operation integer not null,
     primary key (kind, key),
     constraint claim_kind_is_known check (kind = 'fingerprint' or kind = 'sameness' or kind = 'slot')
 ) without rowid;
-
-create index claims_of_operation on claims (operation);
 
 -- Until when a strategy leaves a target alone.
 create table holds (
@@ -237,11 +249,13 @@ create unique index inbox_by_key on inbox (operation, key);
 create table outbox (
     position    integer not null,
     place       integer not null,
-    operation   integer not null references operations (position),
+    -- No reference, and found by the positions of its entries: so each row is in one index less.
+    operation   integer not null,
     seq         integer not null,
     executor    text    not null,
     order_key   text    not null,
     content     blob    not null,
+    written_at  integer not null,
     tries       integer not null default 0,
     due_at      integer not null,
     state       text    not null default 'owed',
@@ -249,16 +263,21 @@ create table outbox (
     -- Who delivers it now, and until when nobody else does.
     taken_by    integer,
     taken_until integer,
+    -- When it may be given to an engine: its due time, or the end of the delivery that is under way. Null while another
+    -- row of its order key stands before it: so nobody who looks for work has to walk over those that wait.
+    ready_at    integer,
     primary key (position, place),
-    constraint outbox_state_is_known check (state = 'owed' or state = 'done' or state = 'handed'),
+    constraint outbox_state_is_known check (
+        state = 'owed' or state = 'done' or state = 'handed' or state = 'closed'),
+    constraint outbox_only_owed_is_ready check (ready_at is null or state = 'owed'),
     constraint outbox_taken_is_whole check ((taken_by is null) = (taken_until is null)),
     constraint outbox_only_owed_is_taken check (taken_by is null or state = 'owed')
 ) without rowid;
 
--- First of its order key, and due: both look at owed rows only, and what is delivered leaves them.
+-- First of its order key; ready; not delivered yet: what is delivered leaves all of them.
 create index outbox_in_order on outbox (order_key, position, place) where state = 'owed';
-create index outbox_due on outbox (due_at) where state = 'owed';
-create index outbox_of_operation on outbox (operation);
+create index outbox_ready on outbox (executor, ready_at) where ready_at is not null;
+create index outbox_owed on outbox (position, place, state) where state = 'owed' or state = 'handed';
 
 -- Results that came when they could not count any more.
 create table late_results (

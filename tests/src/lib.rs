@@ -4,11 +4,15 @@
 //! says what no file may contain. [`recorder`] is a server that counts effects, [`processes`] runs real programs.
 //! The tests themselves stand in `tests/tests/`; start with `tidy.rs`, which holds the shape of the workspace.
 
+pub mod chance;
 pub mod files;
 pub mod members;
+pub mod neighbours;
+pub mod postgres;
 pub mod processes;
 pub mod recorder;
 pub mod recorder_deployments;
+pub mod recorder_fleet;
 pub mod recorder_http;
 pub mod recorder_steps;
 pub mod rules;

@@ -16,11 +16,15 @@ type Outcome = Result<(), Box<dyn Error>>;
 const ARROWS: &[(&str, &[&str])] = &[
     ("redress-types", &[]),
     ("redress-fsm", &[]),
-    ("redress-action", &["redress-types"]),
+    ("redress-action", &["redress-types", "redress-fsm"]),
     ("redress-strategy", &["redress-types", "redress-fsm", "redress-action"]),
     ("redress-operation-log", &["redress-types", "redress-fsm", "redress-strategy", "redress-action"]),
     (
         "redress-operation-log-sqlite",
+        &["redress-operation-log", "redress-types", "redress-fsm", "redress-strategy", "redress-action"],
+    ),
+    (
+        "redress-operation-log-postgres",
         &["redress-operation-log", "redress-types", "redress-fsm", "redress-strategy", "redress-action"],
     ),
     ("redress-executors", &["redress-action", "redress-types"]),
@@ -28,7 +32,15 @@ const ARROWS: &[(&str, &[&str])] = &[
         "redress-engine",
         &["redress-operation-log", "redress-types", "redress-fsm", "redress-strategy", "redress-action"],
     ),
+    (
+        "redress-persistence",
+        &["redress-operation-log", "redress-types", "redress-fsm", "redress-strategy", "redress-action"],
+    ),
     ("redress-ingest", &["redress-types", "redress-engine"]),
+    (
+        "redress-api",
+        &["redress-engine", "redress-ingest", "redress-operation-log", "redress-types", "redress-fsm"],
+    ),
     (
         "redress-testkit",
         &[
@@ -46,11 +58,23 @@ const ARROWS: &[(&str, &[&str])] = &[
 const WIRING: &[&str] = &["redress", "redress-tests"];
 
 /// These know traits, not each other.
-const ADAPTERS: &[&str] = &["redress-executors", "redress-operation-log-sqlite", "redress-ingest"];
+const ADAPTERS: &[&str] = &[
+    "redress-executors",
+    "redress-operation-log-sqlite",
+    "redress-operation-log-postgres",
+    "redress-ingest",
+    "redress-persistence",
+];
 
 /// What a crate may name for its tests, beyond its arrows.
-const FOR_TESTS: &[&str] =
-    &["redress-operation-log", "redress-testkit", "redress-operation-log-sqlite", "redress-executors"];
+const FOR_TESTS: &[&str] = &[
+    "redress-operation-log",
+    "redress-testkit",
+    "redress-operation-log-sqlite",
+    "redress-operation-log-postgres",
+    "redress-executors",
+    "redress-engine",
+];
 
 /// No async, no clock, no chance, no database, no logging.
 const PURE: &[&str] = &["redress-fsm", "redress-strategy"];

@@ -5,6 +5,10 @@
 //! * [`Check`]: one kind of thing that looks at the world and changes nothing.
 //!
 //! Both get a [`Call`]: everything they may depend on. An executor that keeps to it can be replayed.
+//!
+//! How a person is called when the engine cannot go on by itself is in [`escalation`].
+
+pub mod escalation;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,6 +19,8 @@ use redress_types::{Alert, EffectKey, FencingToken, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use tokio_util::sync::CancellationToken;
+
+pub use escalation::{Escalate, Escalation, OWN_ALERT_LABEL, OnFailure};
 
 /// Everything an executor or a check may depend on.
 #[derive(Clone, Debug)]

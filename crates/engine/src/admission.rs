@@ -10,16 +10,19 @@ use redress_fsm::State;
 use redress_operation_log::event::{Event, HoldReason};
 use redress_operation_log::fold::{Draft, Sealed};
 use redress_operation_log::{
-    AlertRecord, Append, Begin, Claim, Entry, Error, Head, Join, NewAlert, Operation, Payload, Post,
-    Recorded, Repeat, Request,
+    AlertRecord, Append, Begin, Claim, Entry, Error, Join, NewAlert, Operation, Payload, Post, Recorded,
+    Repeat, Request,
 };
 use redress_strategy::Strategy;
 use redress_types::{Alert, AlertId, Delivery, Epoch, OperationId, Severity, Source, Status, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::commit::{self, Extras};
+use crate::commit::{self, Extras, OnStop};
 use crate::decide::{self, Input};
 use crate::driver::Driver;
+use crate::escalation;
+use crate::own_alert;
+use crate::receipt::{Disposition, Receipt, SubmitError};
 use crate::shared::Shared;
 
 /// Alert names that watch the watcher: they never start an operation (safety rule 20).
@@ -28,110 +31,47 @@ const DEAD_MAN_ALERTS: [&str; 3] = ["Watchdog", "DeadMansSwitch", "InfoInhibitor
 /// How often admission decides again before it asks the sender to come back.
 const ROUNDS_MAX: u32 = 32;
 
-/// What became of a delivery. Given only after that is durable.
-#[derive(Clone)]
-pub struct Receipt {
-    /// The operation that the alert led to; `None` when a resolved notice matched nothing.
-    pub operation: Option<OperationId>,
-    /// Which way it went.
-    pub disposition: Disposition,
-    /// What is known of the alert id; `None` for notices that matched nothing.
-    pub alert: Option<AlertRecord>,
-    shared: Arc<Shared>,
-}
-
-impl std::fmt::Debug for Receipt {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Receipt")
-            .field("operation", &self.operation)
-            .field("disposition", &self.disposition)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Which way a delivery went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Disposition {
-    /// A new operation, in this state when it was accepted.
-    Accepted(State),
-    /// Counted on an operation that runs.
-    Joined,
-    /// A repeat of a known alert: counted, nothing runs again.
-    Repeated,
-    /// A known id with another service or start, from a source that may not be refused: recorded.
-    Conflicting,
-    /// A source's word that the alert is over: handed to its operation.
-    Resolved,
-    /// There was nothing to do.
-    Ignored,
-}
-
-/// Why a delivery was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum SubmitError {
-    /// The id is known with another service or start.
-    #[error(
-        "alert id {} is known: service {:?} since {}; this delivery names service {service:?} since {alert_since}. An id stands for one alert, for ever; send another id",
-        known.id, known.service, known.alert_since
-    )]
-    Conflict {
-        /// What is known.
-        known: Box<AlertRecord>,
-        /// What came.
-        service: String,
-        /// What came.
-        alert_since: Timestamp,
-    },
-    /// It could not be made durable now. Send it again.
-    #[error("the alert could not be made durable; send it again")]
-    Unavailable(#[source] Error),
-    /// It cannot be stored as it is.
-    #[error("the alert cannot be stored")]
-    Unstorable(#[source] Error),
-    /// The engine stops.
-    #[error("the engine is stopping; send it again")]
-    Stopping,
-}
-
-impl Receipt {
-    /// Waits until the operation has ended or waits for something outside (Blocked, Suspended,
-    /// AwaitingApproval), as seen by this engine; then how it stands. `None` when there is no operation.
-    ///
-    /// Cancellation safety: may be dropped at any await.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
-    pub async fn settled(&self) -> Result<Option<Head>, Error> {
-        let Some(id) = self.operation else { return Ok(None) };
-        let progress = self.shared.running().get(&id).map(|running| running.progress.clone());
-        if let Some(mut progress) = progress {
-            // The sender goes away with its driver, which is what we wait for.
-            while progress.changed().await.is_ok() {}
-        }
-        self.shared.log.operation(id).await
-    }
-
-    /// Waits until this engine no longer drives the operation, without reading the log.
-    ///
-    /// Answers the state it then had; `None` when it was not driven here at all (any more).
-    pub async fn driven(&self) -> Option<State> {
-        let id = self.operation?;
-        let mut progress = self.shared.running().get(&id).map(|running| running.progress.clone())?;
-        while progress.changed().await.is_ok() {}
-        let state = progress.borrow().state;
-        Some(state)
-    }
-}
-
-/// Takes a delivery; the answer is given only after it is durable.
+/// Takes a delivery from outside; the answer is given only after it is durable.
 pub(crate) async fn submit(shared: &Arc<Shared>, delivery: Delivery) -> Result<Receipt, SubmitError> {
+    if let Some(what) = own_alert::taken_for_own(&delivery.alert) {
+        return Err(SubmitError::Unstorable(Error::Unstorable { what }));
+    }
+    submit_own(shared, delivery).await
+}
+
+/// Takes a delivery from wherever it comes, the engine itself included.
+pub(crate) async fn submit_own(shared: &Arc<Shared>, delivery: Delivery) -> Result<Receipt, SubmitError> {
     if shared.stopping.is_cancelled() || !shared.may_act() {
         return Err(SubmitError::Stopping);
+    }
+    if let Some(why) = shared.clock_is_off() {
+        return Err(SubmitError::Unavailable(Error::Unavailable { what: why, source: None }));
+    }
+    if let Some(what) = too_large(shared, &delivery) {
+        return Err(SubmitError::Unstorable(Error::Unstorable { what }));
     }
     match delivery.status {
         Status::Firing => firing(shared, &delivery).await,
         Status::Resolved { ends_at } => resolved(shared, &delivery.alert.id, ends_at).await,
     }
+}
+
+/// Which of the engine's limits an alert is over, and what is expected.
+fn too_large(shared: &Shared, delivery: &Delivery) -> Option<String> {
+    let alert = &delivery.alert;
+    let (labels, labels_max) = (alert.labels.len(), shared.config.labels_max);
+    if labels > labels_max {
+        return Some(format!("alert {}: has {labels} labels; at most {labels_max} are taken", alert.id));
+    }
+    let texts = [&alert.service, &alert.component, &alert.version, &alert.title];
+    let optional = [&alert.metric, &alert.suggested_action];
+    let bytes = alert.labels.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+        + texts.iter().map(|text| text.len()).sum::<usize>()
+        + optional.iter().filter_map(|text| text.as_ref()).map(String::len).sum::<usize>()
+        + delivery.original.as_ref().map_or(0, |original| original.len());
+    let bytes_max = shared.config.alert_bytes_max;
+    (bytes > bytes_max)
+        .then(|| format!("alert {}: has {bytes} bytes; at most {bytes_max} are taken", alert.id))
 }
 
 async fn firing(shared: &Arc<Shared>, delivery: &Delivery) -> Result<Receipt, SubmitError> {
@@ -141,7 +81,10 @@ async fn firing(shared: &Arc<Shared>, delivery: &Delivery) -> Result<Receipt, Su
     let mut begin = Beginning::new(shared, delivery, &alert, &run);
     for _ in 0..ROUNDS_MAX {
         match begin.append(shared).await {
-            Ok(receipt) => return Ok(receipt),
+            Ok(receipt) => {
+                seen_again(shared, &run).await;
+                return Ok(receipt);
+            }
             Err(Error::KnownAlert(known)) => {
                 let Some(next) = known_alert(shared, delivery, *known, &run).await? else {
                     return Err(SubmitError::Unavailable(Error::Unavailable {
@@ -159,6 +102,9 @@ async fn firing(shared: &Arc<Shared>, delivery: &Delivery) -> Result<Receipt, Su
             }
             Err(Error::Lost { claim: Claim::Fingerprint(_) | Claim::Sameness(_), holder }) => {
                 if let Some(receipt) = join(shared, delivery, &alert, &run, holder).await? {
+                    if receipt.disposition == Disposition::Joined {
+                        seen_again(shared, &run).await;
+                    }
                     return Ok(receipt);
                 }
             }
@@ -167,8 +113,9 @@ async fn firing(shared: &Arc<Shared>, delivery: &Delivery) -> Result<Receipt, Su
                 begin.held = Some((reason, Timestamp::MAX));
             }
             Err(Error::NotNow { reason, until }) => {
-                // The next run of an ended alert is not worth waiting for: the sender repeats.
-                if run.n > 1 {
+                // The next run of an ended alert is not worth waiting for: the sender repeats. When the problem has
+                // used up its attempts, a person is called, and for that it must be an operation.
+                if run.n > 1 && !escalation::calls_a_person(&reason) {
                     return repeat(shared, &run.base, delivery, false).await;
                 }
                 begin.held = Some((reason, until));
@@ -210,7 +157,11 @@ impl<'a> Beginning<'a> {
         };
         let skip = reason_to_skip(&alert);
         let strategy = if skip.is_some() { None } else { shared.strategy_for(&alert) };
-        let skip = skip.or_else(|| strategy.is_none().then(|| "no strategy applies to it".to_owned()));
+        let skip = skip.or_else(|| match strategy {
+            None => Some("no strategy applies to it".to_owned()),
+            Some(strategy) => not_narrowed(strategy, &alert),
+        });
+        let strategy = strategy.filter(|_| skip.is_none());
         let new_alert = new_alert(&alert, run, now);
         let payload = delivery
             .original
@@ -322,7 +273,7 @@ impl Begun {
     async fn append_and_drive(self, append: Append, entry: Entry, tell: oneshot::Sender<Result<(), Error>>) {
         let Self { shared, operation, epoch, permit, accepting } = self;
         let held = append.standing.held;
-        let recorded = match commit::append_for_certain(&shared, append).await {
+        let recorded = match commit::append_for_certain(&shared, append, OnStop::Leave).await {
             Ok(recorded) => recorded,
             Err(error) => {
                 // Nobody waits for it any more: then there is nobody to tell.
@@ -332,9 +283,6 @@ impl Begun {
         };
         drop(accepting);
         commit::observe(&shared, &operation, entry);
-        if !shared.obligations.is_empty() {
-            shared.owed.notify_one();
-        }
         if !held || !recorded.current {
             drop(permit);
             shared.work.notify_one();
@@ -353,6 +301,9 @@ fn reason_to_skip(alert: &Alert) -> Option<String> {
     if alert.service.is_empty() {
         return Some("the alert names no service".into());
     }
+    if alert.service == own_alert::SERVICE {
+        return Some("Redress does not remediate itself".into());
+    }
     if alert.severity == Severity::Info {
         return Some("severity info starts nothing".into());
     }
@@ -360,6 +311,16 @@ fn reason_to_skip(alert: &Alert) -> Option<String> {
     DEAD_MAN_ALERTS
         .contains(&name.as_str())
         .then(|| format!("{name} watches the monitoring itself and starts nothing"))
+}
+
+/// Of an alert that does not say which part of the target it means, nobody can say what it would act beside.
+fn not_narrowed(strategy: &Strategy, alert: &Alert) -> Option<String> {
+    let lacks = |label: &&String| alert.labels.get(label.as_str()).is_none_or(String::is_empty);
+    let label = strategy.plan().plan.slot_labels.iter().find(lacks)?;
+    Some(format!(
+        "strategy {:?} narrows its targets by the label {label:?}, which the alert does not have",
+        strategy.name()
+    ))
 }
 
 fn new_alert(alert: &Alert, run: &Run, now: Timestamp) -> NewAlert {
@@ -450,6 +411,17 @@ async fn next_run(
     let ran_and_ended = matches!(state, Some(State::Restored | State::Failed | State::TimedOut));
     let n = known.runs + 1;
     Ok(known.base.nth(n).filter(|_| ran_and_ended).map(|id| Run { id, base: known.base.clone(), n }))
+}
+
+/// A further run is a delivery of the base id too: else the next repeat of its sender would not look live.
+async fn seen_again(shared: &Shared, run: &Run) {
+    if run.n == 1 {
+        return;
+    }
+    if let Err(error) = count(shared, &run.base, false).await {
+        // The run is durable and answered. At worst the next repeat is taken for a replay.
+        tracing::warn!(alert = %run.base, %error, "a delivery could not be counted on the base id");
+    }
 }
 
 async fn count(shared: &Shared, id: &AlertId, conflict: bool) -> Result<AlertRecord, SubmitError> {

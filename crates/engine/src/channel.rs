@@ -8,7 +8,8 @@ use std::sync::Arc;
 use redress_types::Delivery;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admission::{self, Receipt, SubmitError};
+use crate::admission;
+use crate::receipt::{Receipt, SubmitError};
 use crate::shared::Shared;
 
 /// Submits alerts to an engine in this process. Cheap to clone.

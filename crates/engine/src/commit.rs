@@ -46,7 +46,7 @@ pub(crate) fn append(shared: &Shared, sealed: &Sealed, epoch: Epoch, extras: Ext
     let mut conditions = Conditions::default();
     if admitted {
         conditions.holds.push(hold_key(operation));
-        conditions.budgets = budgets(operation);
+        conditions.budgets = budgets(shared, operation);
     }
     if admitted || begins_step {
         conditions.switches = switch_keys(operation.strategy.as_deref(), &operation.target);
@@ -58,6 +58,7 @@ pub(crate) fn append(shared: &Shared, sealed: &Sealed, epoch: Epoch, extras: Ext
         expected_seq: sealed.entry.seq - 1,
         body: Arc::clone(&sealed.body),
         hash: sealed.hash,
+        versions: sealed.versions(),
         now,
         standing: standing(shared, operation, now),
         begin: extras.begin,
@@ -69,21 +70,48 @@ pub(crate) fn append(shared: &Shared, sealed: &Sealed, epoch: Epoch, extras: Ext
     }
 }
 
-/// Appends; repeats while nobody knows whether it happened, until the engine may not act any more.
-pub(crate) async fn append_for_certain(shared: &Shared, append: Append) -> Result<Recorded, Error> {
+/// Whether an append may be left when the engine stops, so that the next engine decides it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnStop {
+    /// Nothing is lost with it.
+    Leave,
+    /// It says what became of a call, which nobody can find out again.
+    Repeat,
+}
+
+/// Appends; repeats while nobody knows whether it happened, until the engine may not act any more. What a log that
+/// does not answer at all made of it is then for the next holder to find.
+pub(crate) async fn append_for_certain(
+    shared: &Shared,
+    append: Append,
+    on_stop: OnStop,
+) -> Result<Recorded, Error> {
+    let (owes, operation) = (!append.outbox.is_empty(), append.operation);
     let mut wait = Duration::from_millis(20);
     loop {
-        match shared.log.append(append.clone()).await {
+        let answer = tokio::select! {
+            biased;
+            answer = shared.log.append(append.clone()) => answer,
+            () = shared.lost.cancelled() => {
+                let what = format!("the lease ended while operation {operation} was appended to");
+                return Err(Error::Unavailable { what, source: None });
+            }
+        };
+        match answer {
+            Ok(recorded) => {
+                shared.note_append(recorded.position, owes);
+                return Ok(recorded);
+            }
             Err(error @ Error::Unavailable { .. }) => {
-                tracing::warn!(operation = %append.operation, %error, "append repeated");
+                tracing::warn!(%operation, %error, "append repeated");
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
                     () = shared.lost.cancelled() => return Err(error),
-                    () = shared.stopping.cancelled() => return Err(error),
+                    () = shared.stopping.cancelled(), if on_stop == OnStop::Leave => return Err(error),
                 }
                 wait = (wait * 2).min(Duration::from_secs(2));
             }
-            answer => return answer,
+            Err(error) => return Err(error),
         }
     }
 }
@@ -97,32 +125,53 @@ pub(crate) fn observe(shared: &Shared, operation: &Arc<Operation>, entry: redres
     }
 }
 
-/// The claim to act on the operation's target.
+/// The claim to act on the operation's target, as its plan narrows it.
 pub(crate) fn slot(operation: &Operation) -> Claim {
-    Claim::Slot(operation.target.to_string())
+    Claim::Slot(slot_key(operation))
+}
+
+fn slot_key(operation: &Operation) -> String {
+    match &operation.plan {
+        Some(plan) => plan.plan.slot(&operation.target, &operation.alert),
+        None => operation.target.to_string(),
+    }
 }
 
 /// What keeps later operations away for a while: strategy and target, or the problem itself.
 pub(crate) fn hold_key(operation: &Operation) -> String {
     match &operation.strategy {
-        Some(strategy) if !operation.target.service.is_empty() => format!("{strategy}@{}", operation.target),
-        Some(_) | None => format!("fingerprint:{}", operation.alert.fingerprint),
+        Some(strategy) if !operation.target.service.is_empty() => {
+            format!("{strategy}@{}", slot_key(operation))
+        }
+        Some(_) | None => fingerprint_key(operation),
     }
 }
 
-fn budgets(operation: &Operation) -> Vec<Budget> {
+fn fingerprint_key(operation: &Operation) -> String {
+    format!("{FINGERPRINT_BUDGET}{}", operation.alert.fingerprint)
+}
+
+/// How the key of a fingerprint's budget begins.
+pub(crate) const FINGERPRINT_BUDGET: &str = "fingerprint:";
+
+/// The budgets that its admission needs (safety rules 5 and 6). That of the fingerprint comes first: when it is in
+/// the way, a person is called, whatever else is.
+fn budgets(shared: &Shared, operation: &Operation) -> Vec<Budget> {
     let Some(plan) = &operation.plan else { return Vec::new() };
-    let budget = |key: String, rate: Rate| Budget {
-        key,
-        most: rate.most,
-        window: Duration::from_millis(rate.window_ms),
-    };
     let limits = &plan.plan.limits;
-    let strategy = limits.strategy_rate.map(|rate| budget(format!("strategy:{}", plan.plan.strategy), rate));
-    let fingerprint = limits
-        .fingerprint_rate
-        .map(|rate| budget(format!("fingerprint:{}", operation.alert.fingerprint), rate));
-    strategy.into_iter().chain(fingerprint).collect()
+    let mut budgets = Vec::new();
+    let mut reserve = |rate: Option<Rate>, key: &dyn Fn() -> String| {
+        budgets.extend(rate.map(|rate| Budget {
+            key: key(),
+            most: rate.most,
+            window: Duration::from_millis(rate.window_ms),
+        }));
+    };
+    reserve(limits.fingerprint_rate, &|| fingerprint_key(operation));
+    reserve(limits.target_rate, &|| format!("target:{}@{}", plan.plan.strategy, slot_key(operation)));
+    reserve(limits.strategy_rate, &|| format!("strategy:{}", plan.plan.strategy));
+    reserve(shared.config.rate, &|| "engine".to_owned());
+    budgets
 }
 
 /// Every ended operation says when its target may be acted on again (safety rule 4).
@@ -165,7 +214,10 @@ fn standing(shared: &Shared, operation: &Operation, now: Timestamp) -> Standing 
     let hold = operation.hold.as_ref().filter(|_| operation.state == State::Blocked);
     let waits_on = hold.and_then(|hold| match &hold.reason {
         HoldReason::TargetBusy { slot, .. } => Some(Claim::Slot(slot.clone())),
-        HoldReason::Cooldown { .. } | HoldReason::Budget { .. } | HoldReason::Paused { .. } => None,
+        HoldReason::Cooldown { .. }
+        | HoldReason::Budget { .. }
+        | HoldReason::Paused { .. }
+        | HoldReason::Missing { .. } => None,
     });
     Standing {
         state: operation.state,

@@ -17,6 +17,7 @@ use redress_strategy::OnError;
 use redress_types::{EffectKey, Timestamp};
 use std::time::Duration;
 
+pub(crate) use answer::withdrawn_tries;
 pub use answer::{Answer, Said};
 
 /// Something new about an operation.
@@ -238,7 +239,9 @@ fn stop(operation: &Operation, owes: Owed, reason: &str) -> Event {
 
 fn record_checks(draft: &mut Draft, checks: Checks) -> Result<(), Refused> {
     let operation = draft.operation();
-    if operation.state != State::Verifying || stopping(operation, draft.now()) {
+    // Also when nobody has noted the deadline yet: an engine that takes over late may look before its timer rings.
+    let late = operation.deadline_at().is_some_and(|deadline| draft.now() >= deadline);
+    if operation.state != State::Verifying || late || stopping(operation, draft.now()) {
         return Ok(());
     }
     match checks {

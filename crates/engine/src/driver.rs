@@ -16,10 +16,10 @@ use redress_types::{EffectKey, Epoch, OperationId, Timestamp};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::commit::{self, Extras};
+use crate::commit::{self, Extras, OnStop};
 use crate::decide::{self, Answer, Input, Said};
 use crate::effect::{Effect, effect};
-use crate::shared::{Running, Shared, paused_by, switch_keys};
+use crate::shared::{Running, Shared, long_after_the_lease, paused_by, switch_keys};
 
 /// One held operation.
 pub(crate) struct Driver {
@@ -34,8 +34,10 @@ pub(crate) struct Driver {
     life_shown: Instant,
     /// The last inbox row that the log has told of.
     inbox: u64,
-    /// The count of switch changes at which the switches were last looked at.
+    /// The count of switch changes that the log has last told of.
     switches: u64,
+    /// The count of switch changes at which none was in the way.
+    switches_seen: u64,
     /// The intent whose present try was called, or may have been, by whoever.
     pub(crate) sent: Option<EffectKey>,
     /// The intent that an earlier holder left in doubt.
@@ -87,6 +89,7 @@ impl Driver {
             life_shown: Instant::now(),
             inbox,
             switches,
+            switches_seen: 0,
             sent: None,
             recovered: None,
             cleared: None,
@@ -97,7 +100,16 @@ impl Driver {
     /// Drives it. Returns when it has ended, waits outside, or is lost.
     pub async fn run(mut self) {
         let id = self.operation.id;
-        let stopped = AssertUnwindSafe(self.drive()).catch_unwind().await;
+        let shared = Arc::clone(&self.shared);
+        let driving = async {
+            tokio::select! {
+                biased;
+                stopped = self.drive() => stopped,
+                // Only a log that does not answer keeps it for so long.
+                () = long_after_the_lease(&shared) => Err(Stop::Lost),
+            }
+        };
+        let stopped = AssertUnwindSafe(driving).catch_unwind().await;
         self.leave();
         let stopped = match stopped {
             Ok(stopped) => stopped,
@@ -117,12 +129,14 @@ impl Driver {
             // Others wait for the place that is free in a moment.
             self.shared.work.notify_one();
         }
-        if !self.shared.obligations.is_empty() {
-            self.shared.owed.notify_one();
-        }
     }
 
-    async fn give_up(&self, id: OperationId) {
+    /// The head names our session.
+    pub(crate) fn holds(&self) -> bool {
+        self.holds
+    }
+
+    pub(crate) async fn give_up(&self, id: OperationId) {
         if let Err(error) = self.shared.log.give_up(self.shared.session_id(), id, self.epoch).await {
             // The session is closed next, which gives up everything it still has.
             tracing::debug!(operation = %id, %error, "could not be given up by itself");
@@ -252,7 +266,8 @@ impl Driver {
         if self.operation.paused.is_some() || decide::stopping(&self.operation, self.shared.now()) {
             return Ok(false);
         }
-        let Some(switch) = self.paused_since_last_look().await else { return Ok(false) };
+        // What the last append told may be old by now.
+        let Some(switch) = self.paused_now().await? else { return Ok(false) };
         self.record_all(vec![Input::Paused(&switch)]).await?;
         Ok(true)
     }
@@ -263,7 +278,7 @@ impl Driver {
             return Ok(());
         }
         self.show_life().await?;
-        let switches = match self.shared.log.switches().await {
+        let switches = match self.shared.switches_lately().await {
             Ok(switches) => switches,
             Err(error) => {
                 tracing::warn!(operation = %self.operation.id, %error, "cannot look at the switches");
@@ -357,14 +372,7 @@ impl Driver {
         if self.inbox <= self.operation.folded_request {
             return Ok(());
         }
-        let rows = match self.shared.log.inbox(self.operation.id, self.operation.folded_request).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                // The rows are durable: they are read at the next look, and no ending append can miss them.
-                tracing::warn!(operation = %self.operation.id, %error, "cannot read the inbox");
-                return Ok(());
-            }
-        };
+        let Some(rows) = self.inbox_now().await else { return Ok(()) };
         self.inbox = rows.last().map_or(self.operation.folded_request, |row| row.seq);
         if rows.is_empty() {
             return Ok(());
@@ -372,8 +380,20 @@ impl Driver {
         self.record_all(vec![Input::Requests(&rows)]).await
     }
 
+    /// The rows that are not folded yet. `None`: they cannot be read. They are durable: they are read at the next look,
+    /// and no ending append can miss them.
+    pub(crate) async fn inbox_now(&self) -> Option<Vec<InboxRow>> {
+        match self.shared.log.inbox(self.operation.id, self.operation.folded_request).await {
+            Ok(rows) => Some(rows),
+            Err(error) => {
+                tracing::warn!(operation = %self.operation.id, %error, "cannot read the inbox");
+                None
+            }
+        }
+    }
+
     /// Reads the inbox; repeats while the log is unavailable, so that what is to be recorded with it is not lost.
-    async fn inbox_for_certain(&self) -> Result<Vec<InboxRow>, Stop> {
+    async fn inbox_for_certain(&self, on_stop: OnStop) -> Result<Vec<InboxRow>, Stop> {
         loop {
             match self.shared.log.inbox(self.operation.id, self.operation.folded_request).await {
                 Ok(rows) => return Ok(rows),
@@ -381,7 +401,9 @@ impl Driver {
             }
             tokio::select! {
                 () = tokio::time::sleep(self.shared.config.poll) => {}
-                () = self.shared.stopping.cancelled() => return Err(Stop::Shutdown),
+                () = self.shared.stopping.cancelled(), if on_stop == OnStop::Leave => {
+                    return Err(Stop::Shutdown);
+                }
                 () = self.shared.lost.cancelled() => return Err(Stop::Lost),
             }
         }
@@ -393,13 +415,33 @@ impl Driver {
     }
 
     /// The switch that pauses this operation now, looked up only when switches changed since the last look.
-    pub(crate) async fn paused_since_last_look(&mut self) -> Option<String> {
-        if self.switches == 0 {
-            return None;
+    pub(crate) async fn paused_since_last_look(&mut self) -> Result<Option<String>, Stop> {
+        if self.switches == self.switches_seen { Ok(None) } else { self.paused_now().await }
+    }
+
+    /// The switch that pauses this operation now. Repeats while the log is unavailable: not to know is not to be free.
+    async fn paused_now(&mut self) -> Result<Option<String>, Stop> {
+        let told = self.switches;
+        loop {
+            match self.shared.log.switches().await {
+                Ok(switches) => {
+                    let keys = switch_keys(self.operation.strategy.as_deref(), &self.operation.target);
+                    let off = paused_by(&switches, &keys, self.shared.now());
+                    if off.is_none() {
+                        self.switches_seen = told;
+                    }
+                    return Ok(off.map(|switch| switch.key.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(operation = %self.operation.id, %error, "cannot look at the switches");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.shared.config.poll) => {}
+                () = self.shared.stopping.cancelled() => return Err(Stop::Shutdown),
+                () = self.shared.lost.cancelled() => return Err(Stop::Lost),
+            }
         }
-        let switches = self.shared.log.switches().await.ok()?;
-        let keys = switch_keys(self.operation.strategy.as_deref(), &self.operation.target);
-        paused_by(&switches, &keys, self.shared.now()).map(|switch| switch.key.clone())
     }
 
     /// Records inputs that nothing outside can be in the way of, a pause apart, which is recorded with them.
@@ -419,6 +461,9 @@ impl Driver {
     /// Decides and appends, folding the inbox first where the log asks for it.
     async fn record(&mut self, mut inputs: Vec<Input<'_>>) -> Result<Option<InTheWay>, Stop> {
         let mut rows = Vec::new();
+        let told =
+            |input: &Input<'_>| matches!(input, Input::Answer(Answer { said, .. }) if said.is_a_result());
+        let on_stop = if inputs.iter().any(told) { OnStop::Repeat } else { OnStop::Leave };
         loop {
             let draft = Draft::on(&self.operation, self.shared.writer(self.epoch));
             let decided = if rows.is_empty() {
@@ -434,7 +479,7 @@ impl Driver {
             let sealed = draft.seal().map_err(|error| Stop::Defect(error.to_string()))?;
             let append = commit::append(&self.shared, &sealed, self.epoch, Extras::default());
             let holds = append.standing.held;
-            match commit::append_for_certain(&self.shared, append).await {
+            match commit::append_for_certain(&self.shared, append, on_stop).await {
                 Ok(recorded) => {
                     self.holds = holds;
                     self.inbox = recorded.inbox;
@@ -449,7 +494,7 @@ impl Driver {
                     return Ok(None);
                 }
                 Err(Error::NotFolded { .. }) => {
-                    rows = self.inbox_for_certain().await?;
+                    rows = self.inbox_for_certain(on_stop).await?;
                     inputs.retain(|input| !matches!(input, Input::Requests(_)));
                     if rows.iter().any(|row| matches!(row.request, Request::Join { .. })) {
                         // What the checks saw was before it came: the settling starts again.

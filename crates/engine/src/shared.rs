@@ -1,13 +1,13 @@
 //! What all tasks of one engine share.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redress_action::CancellationToken;
 use redress_operation_log::fold::Writer;
-use redress_operation_log::{Actor, Operation, OperationLog, Session, SessionId, Switch};
+use redress_operation_log::{Actor, Error, Obligations, Operation, OperationLog, Session, SessionId, Switch};
 use redress_strategy::Strategy;
 use redress_types::{Alert, Epoch, FencingToken, OperationId, Target, Timestamp};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
@@ -18,8 +18,10 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::environment::Environment;
 use crate::observer::Observed;
-use crate::outbox::Obligations;
 use crate::registry::Registry;
+
+/// How far the engine's clock may be from the log's before it accepts and claims nothing.
+const CLOCK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// What all tasks of one engine share.
 pub(crate) struct Shared {
@@ -48,8 +50,20 @@ pub(crate) struct Shared {
     pub late: Mutex<HashMap<OperationId, AbortHandle>>,
     /// One permit for each alert that is being accepted, its append included.
     pub accepting: Arc<Semaphore>,
-    /// The engine's clock less the log's, when they were last compared.
-    pub clock_off_micros: AtomicI64,
+    /// Executors whose rows that cannot be delivered call nobody.
+    pub quiet: HashSet<String>,
+    /// When it was last known that the alert about an executor was raised.
+    pub raised: tokio::sync::Mutex<HashMap<String, Timestamp>>,
+    /// What the switches were when they were last looked at for the operations that wait for them.
+    pub looked: tokio::sync::Mutex<Option<(Instant, Arc<[Switch]>)>>,
+    /// Cancelled when nobody stops the engine in an orderly way any more: the lease is not renewed again.
+    pub let_go: CancellationToken,
+    /// How far the engine's clock was from the log's when they were last compared.
+    pub clock_off_micros: AtomicU64,
+    /// The highest position that this engine has appended at.
+    pub appended: AtomicU64,
+    /// The highest position that a checkpoint of this engine covers.
+    pub covered: AtomicU64,
 }
 
 /// An operation that a task of this engine drives.
@@ -88,6 +102,20 @@ impl Shared {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The switches as they were a moment ago, at most one poll: however many operations wait for them, one look.
+    pub async fn switches_lately(&self) -> Result<Arc<[Switch]>, Error> {
+        let mut looked = self.looked.lock().await;
+        if let Some((at, switches)) = &*looked
+            && at.elapsed() < self.config.poll
+        {
+            return Ok(Arc::clone(switches));
+        }
+        let at = Instant::now();
+        let switches: Arc<[Switch]> = self.log.switches().await?.into();
+        *looked = Some((at, Arc::clone(&switches)));
+        Ok(switches)
+    }
+
     /// Rings the operation's driver, if this engine has it.
     pub fn ring(&self, operation: OperationId) {
         if let Some(running) = self.running().get(&operation) {
@@ -95,15 +123,31 @@ impl Shared {
         }
     }
 
-    /// Compares the two clocks.
-    pub fn note_clock(&self, log_now: Timestamp) {
-        let off = self.now().as_micros().saturating_sub(log_now.as_micros());
-        self.clock_off_micros.store(off, Ordering::Relaxed);
+    /// Compares the two clocks: the log's was read at some moment since `asked_at`, by our own.
+    pub fn note_clock(&self, asked_at: Timestamp, log_now: Timestamp) {
+        let off = asked_at.since(log_now).max(log_now.since(self.now()));
+        let micros = u64::try_from(off.as_micros()).unwrap_or(u64::MAX);
+        self.clock_off_micros.store(micros, Ordering::Relaxed);
     }
 
-    /// How far apart the two clocks were at the last comparison.
+    /// How far apart the two clocks surely were at the last comparison.
     pub fn clock_off(&self) -> Duration {
-        Duration::from_micros(self.clock_off_micros.load(Ordering::Relaxed).unsigned_abs())
+        Duration::from_micros(self.clock_off_micros.load(Ordering::Relaxed))
+    }
+
+    /// Why nothing may be accepted or claimed: the times that this engine writes would mislead the others.
+    pub fn clock_is_off(&self) -> Option<String> {
+        let off = self.clock_off();
+        (off > CLOCK_OFF_MAX)
+            .then(|| format!("this machine's clock is {} off the log's", redress_types::show_duration(off)))
+    }
+
+    /// An entry stands, with rows of the outbox or without.
+    pub fn note_append(&self, position: u64, owes: bool) {
+        self.appended.fetch_max(position, Ordering::Relaxed);
+        if owes {
+            self.owed.notify_one();
+        }
     }
 
     /// The engine may still act: the lease surely lasts, by the monotonic clock and from before it was asked for.
@@ -120,6 +164,12 @@ impl Shared {
     pub fn late(&self) -> MutexGuard<'_, HashMap<OperationId, AbortHandle>> {
         self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The lease is over, and what was to be kept of late answers has had its time.
+pub(crate) async fn long_after_the_lease(shared: &Shared) {
+    shared.lost.cancelled().await;
+    tokio::time::sleep(shared.config.grace * 2).await;
 }
 
 /// The switches that can pause an operation.

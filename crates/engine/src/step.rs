@@ -1,25 +1,20 @@
 //! Calls the step under way, or asks its target, and waits for the answer, a limit, a request or a stop.
 
-use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use redress_action::{ActionExecutor, Call, CancellationToken, Error, InDoubt, Output, Policy, Probed};
-use redress_operation_log::LateResult;
 use redress_operation_log::event::KnownBy;
 use redress_strategy::PlanStep;
-use redress_types::{EffectKey, Epoch};
+use redress_types::EffectKey;
 use tokio::time::Instant;
 
+use crate::calling::{Answering, Calling, Terms, Told, keep_late};
 use crate::config::cut;
 use crate::decide::{self, Answer, Input, Said};
 use crate::driver::{Driver, Stop};
-use crate::shared::Shared;
-
-type Answering = Pin<Box<dyn Future<Output = Result<Output, Error>> + Send>>;
 
 impl Driver {
     /// Calls the executor of the open intent, which is durable under our epoch, or probes first.
@@ -77,17 +72,21 @@ impl Driver {
         if self.inbox_is_ahead() {
             self.fold_inbox().await?;
         }
+        let stopping = decide::stopping(&self.operation, self.shared.now());
         let stops = self.shared.stopping.is_cancelled();
-        let reason = if decide::stopping(&self.operation, self.shared.now()) {
-            "it is to stop".to_owned()
-        } else if stops {
-            "the engine stops".to_owned()
-        } else if let Some(switch) = self.paused_since_last_look().await {
-            let answer = not_sent(key, format!("{switch} is paused"));
-            self.record_all(vec![answer, Input::Paused(&switch)]).await?;
-            return Ok(true);
-        } else {
-            return Ok(false);
+        // While switches cannot be read, only a stop leads on.
+        let paused = if stopping || stops { Ok(None) } else { self.paused_since_last_look().await };
+        let stops = stops || matches!(paused, Err(Stop::Shutdown));
+        let reason = match paused {
+            _ if stopping => "it is to stop".to_owned(),
+            _ if stops => "the engine stops".to_owned(),
+            Err(stop) => return Err(stop),
+            Ok(None) => return Ok(false),
+            Ok(Some(switch)) => {
+                let answer = not_sent(key, format!("{switch} is paused"));
+                self.record_all(vec![answer, Input::Paused(&switch)]).await?;
+                return Ok(true);
+            }
         };
         let mut inputs = vec![not_sent(key, reason)];
         inputs.extend(stops.then_some(Input::Rest));
@@ -97,10 +96,11 @@ impl Driver {
 
     fn build_call(&self, key: EffectKey, step: &PlanStep) -> Call {
         let tries = self.operation.open.as_ref().map_or(0, |intent| intent.tries);
+        let tries = decide::withdrawn_tries(&self.operation, key).saturating_add(tries);
         Call {
             key,
             fencing: self.shared.fencing(self.epoch),
-            try_number: tries + 1,
+            try_number: tries.saturating_add(1),
             alert: Arc::clone(&self.operation.alert),
             target: self.operation.target.clone(),
             configuration: Arc::clone(&step.configuration),
@@ -112,89 +112,63 @@ impl Driver {
 
     async fn execute(&mut self, executor: Arc<dyn ActionExecutor>, call: Call) -> Result<(), Stop> {
         let key = call.key;
-        let (timeout, cancel, epoch) = (call.timeout, call.cancel.clone(), self.epoch);
+        let terms = Terms { key, epoch: self.epoch, timeout: call.timeout, cancel: call.cancel.clone() };
         let mut answering: Answering = Box::pin(async move {
             let executing = AssertUnwindSafe(executor.execute(&call)).catch_unwind();
             executing.await.unwrap_or_else(|_| Err(Error::unknown("the executor panicked")))
         });
-        match self.wait_for_answer(&mut answering, timeout, &cancel).await? {
-            Waited::Answered(answer) => {
+        // Many answers are there at once; only the others need a task and a timer.
+        if let Some(answer) = answering.as_mut().now_or_never() {
+            return self.answered(key, answer).await;
+        }
+        let mut calling = Calling::begin(&self.shared, answering, terms);
+        match self.wait_for_answer(&mut calling).await? {
+            Told::Answered(answer) => self.answered(key, answer).await,
+            Told::GaveUp(why) => {
                 self.cleared = None;
-                if self.shared.stopping.is_cancelled() && self.cut_short(&answer) {
-                    return Err(Stop::Shutdown);
-                }
-                let said = self.said(answer);
-                let recorded = self.answer(key, said.clone()).await;
-                if matches!(recorded, Err(Stop::Lost)) {
-                    let why = "it came when another engine had the operation, or the lease was over";
-                    keep_late(&self.shared, key, epoch, format!("{said:?}"), why.into()).await;
-                }
-                // While stopping, an intent that was written with it is withdrawn next.
-                recorded
-            }
-            Waited::GaveUp(why) => {
-                self.cleared = None;
-                let stops = self.shared.stopping.is_cancelled();
-                let patience = self.shared.config.lease;
-                self.keep_what_comes_late(answering, key, epoch, why.clone(), patience);
-                if stops {
+                calling.keep(&self.shared, key);
+                if self.shared.stopping.is_cancelled() {
                     return Err(Stop::Shutdown);
                 }
                 self.answer(key, Said::Unknown { error: why, retry_after: None }).await
             }
-            Waited::Lost => {
-                // It was asked to stop. What is left of the lease is all the time it has.
-                let left = self.shared.lease_end().saturating_duration_since(Instant::now());
-                let patience = left.min(self.shared.config.grace);
-                self.keep_what_comes_late(answering, key, epoch, "the lease was over".into(), patience);
+            Told::Lost => {
+                calling.keep(&self.shared, key);
                 Err(Stop::Lost)
             }
         }
     }
 
-    async fn wait_for_answer(
-        &mut self,
-        answering: &mut Answering,
-        timeout: Duration,
-        cancel: &CancellationToken,
-    ) -> Result<Waited, Stop> {
-        // Most answers are there at once or soon; no timer is armed for those that are.
-        if let Some(answer) = answering.as_mut().now_or_never() {
-            return Ok(Waited::Answered(answer));
+    async fn answered(&mut self, key: EffectKey, answer: Result<Output, Error>) -> Result<(), Stop> {
+        self.cleared = None;
+        if self.shared.stopping.is_cancelled() && self.cut_short(&answer) {
+            return Err(Stop::Shutdown);
         }
-        let shared = Arc::clone(&self.shared);
+        let said = self.said(answer);
+        let recorded = self.answer(key, said.clone()).await;
+        if matches!(recorded, Err(Stop::Lost)) {
+            let why = "it came when another engine had the operation, or the lease was over";
+            keep_late(&self.shared, key, self.epoch, format!("{said:?}"), why.into()).await;
+        }
+        // While stopping, an intent that was written with it is withdrawn next.
+        recorded
+    }
+
+    /// Waits for what becomes of a call; folds what comes in meanwhile, and asks the call to stop when that says so.
+    async fn wait_for_answer(&mut self, calling: &mut Calling) -> Result<Told, Stop> {
         let doorbell = Arc::clone(&self.doorbell);
-        let mut give_up = Instant::now() + timeout;
-        let mut why = format!("no answer within {}", redress_types::show_duration(timeout));
         loop {
-            let asked = cancel.is_cancelled();
-            let limit = self.next_limit().map(|limit| limit.since(shared.now()));
+            let limit = self.next_limit().map(|limit| limit.since(self.shared.now()));
             tokio::select! {
                 biased;
-                answer = answering.as_mut() => return Ok(Waited::Answered(answer)),
-                () = shared.lost.cancelled() => {
-                    cancel.cancel();
-                    return Ok(Waited::Lost);
-                }
-                () = tokio::time::sleep_until(give_up) => {
-                    if asked {
-                        return Ok(Waited::GaveUp(why));
-                    }
-                    cancel.cancel();
-                    give_up = Instant::now() + shared.config.grace;
-                }
-                () = shared.stopping.cancelled(), if !asked => {
-                    why = "the engine stopped before it answered".to_owned();
-                    cancel.cancel();
-                    give_up = give_up.min(Instant::now() + shared.config.grace);
+                told = &mut calling.told => {
+                    return Ok(told.unwrap_or_else(|_| Told::GaveUp("its task ended".to_owned())));
                 }
                 () = doorbell.notified() => self.look_at_inbox().await?,
                 () = sleep_or_never(limit) => self.record_all(vec![Input::Look]).await?,
             }
-            if !cancel.is_cancelled() && decide::stopping(&self.operation, shared.now()) {
-                why = "it was asked to stop and did not answer".to_owned();
-                cancel.cancel();
-                give_up = give_up.min(Instant::now() + shared.config.grace);
+            if !calling.asked() && decide::stopping(&self.operation, self.shared.now()) {
+                calling.ask_to_stop("it was asked to stop and did not answer");
             }
         }
     }
@@ -294,47 +268,6 @@ impl Driver {
             }
         }
     }
-
-    /// An answer that comes after the engine gave up on it does not count; it is kept, with the reason.
-    fn keep_what_comes_late(
-        &mut self,
-        answering: Answering,
-        key: EffectKey,
-        epoch: Epoch,
-        why: String,
-        patience: Duration,
-    ) {
-        let shared = Arc::clone(&self.shared);
-        let waiting = self.shared.tasks.spawn(async move {
-            let answer = tokio::select! {
-                answer = tokio::time::timeout(patience, answering) => answer,
-                () = shared.stopping.cancelled() => return,
-            };
-            let Ok(answer) = answer else { return };
-            let said = match answer {
-                Ok(output) => format!("succeeded: {}", output.summary),
-                Err(error) => format!("failed: {error}"),
-            };
-            keep_late(&shared, key, epoch, said, why).await;
-        });
-        let mut late = self.shared.late();
-        late.retain(|_, waiting| !waiting.is_finished());
-        late.insert(key.operation, waiting.abort_handle());
-    }
-}
-
-async fn keep_late(shared: &Shared, key: EffectKey, epoch: Epoch, said: String, reason: String) {
-    let said = cut(&said, shared.config.output_bytes_max);
-    let late = LateResult { key, epoch, at: shared.now(), said, reason };
-    if let Err(error) = shared.log.keep_late(late).await {
-        tracing::warn!(%key, %error, "a late result could not be kept");
-    }
-}
-
-enum Waited {
-    Answered(Result<Output, Error>),
-    GaveUp(String),
-    Lost,
 }
 
 fn not_sent(key: EffectKey, reason: String) -> Input<'static> {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::config::cut;
 use crate::decide::{Checks, Input};
-use crate::driver::{Driver, Stop};
+use crate::driver::{Driver, Stop, Woken};
 use crate::step::sleep_or_never;
 
 /// The shortest time between two looks.
@@ -61,7 +61,9 @@ impl Driver {
                 }
             }
             let pause = self.pause_after(&limits, streak, now, give_up);
-            if self.wait_until(self.shared.now().plus(pause)).await? == crate::driver::Woken::ByNews {
+            let next = self.shared.now().plus(pause);
+            // Rung for something that changes nothing, it waits on: a ring is no reason to look sooner.
+            while self.wait_until(next).await? == Woken::ByNews {
                 let joined = self.operation.alerts.len() != seq_at_start;
                 if joined || self.operation.state != redress_fsm::State::Verifying {
                     // An alert that joined starts the settling again; what ended is looked at by the driver.
@@ -193,7 +195,8 @@ async fn look_with(check: Arc<dyn Check>, call: Call) -> (String, Observation) {
 
 /// One unhealthy check is enough; none unhealthy but one inconclusive is inconclusive (safety rule 8).
 fn summarise(seen: Vec<(String, Observation)>, bytes_max: usize) -> Look {
-    let mut saw = Saw::Healthy;
+    // Nothing was looked at: no data is not healthy. (No plan that an engine makes has no check.)
+    let mut saw = if seen.is_empty() { Saw::Inconclusive } else { Saw::Healthy };
     let mut details = Vec::with_capacity(seen.len());
     for (name, observation) in seen {
         let (word, detail) = match observation {

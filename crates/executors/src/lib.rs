@@ -2,7 +2,8 @@
 //!
 //! * `mock`: [`MockRollback`] and [`MockCheck`], which touch nothing and can be told to go wrong.
 //! * `http`: [`HttpRollback`] and [`DeploymentStatusCheck`] for a deployment system's rollback API, and
-//!   [`HttpCheck`], which asks the service itself.
+//!   [`HttpCheck`], which asks the service itself; [`EscalationWebhook`], which calls a person; and
+//!   [`AlertmanagerAlerts`], which reads what Alertmanager left out of a webhook.
 //! * `tcp`: [`TcpCheck`].
 //!
 //! Whatever goes over the network goes through [`egress`]: read it first, then [`http_rollback`].
@@ -10,8 +11,12 @@
 //! Every executor and check here follows the configuration in its [`Call`](redress_action::Call), which was
 //! frozen when the operation was accepted, and never its own; its own is what the next plan freezes.
 
+#[cfg(feature = "http")]
+pub mod alertmanager;
 #[cfg(any(feature = "http", feature = "tcp"))]
 pub mod egress;
+#[cfg(feature = "http")]
+pub mod escalation_webhook;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]
@@ -27,8 +32,12 @@ pub mod tcp_check;
 #[cfg(any(feature = "mock", feature = "http", feature = "tcp"))]
 mod testing;
 
+#[cfg(feature = "http")]
+pub use alertmanager::AlertmanagerAlerts;
 #[cfg(any(feature = "http", feature = "tcp"))]
 pub use egress::Egress;
+#[cfg(feature = "http")]
+pub use escalation_webhook::EscalationWebhook;
 #[cfg(feature = "http")]
 pub use http::{Authentication, Secret, Url};
 #[cfg(feature = "http")]

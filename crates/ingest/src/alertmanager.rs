@@ -4,7 +4,7 @@
 //! Each alert is taken by its own `status`; the group's is not read. The id is `{fingerprint}-{startsAt in unix ms}`,
 //! so every repetition and every retry of one firing is the same alert. Alertmanager's fingerprint covers *all*
 //! labels, so a new version would look like a new problem: it is only kept as the label `am_fingerprint`, and the
-//! fingerprint is made by [`Identity`](crate::Identity).
+//! fingerprint is made by [`Identity`](crate::Identity). `startsAt` is taken to the millisecond, as the id is.
 //!
 //! An alert that names no service has an empty one: it is recorded and Skipped later, and fails nothing else.
 
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::error::{Error, Problems, quoted};
 use crate::json::{self, Object, Path, check_text, wrong_type};
 use crate::limits::{GROUP_KEY_BYTES_MAX, NAME_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::{Kind, Options, Parsed, check_count, delivery, labels};
+use crate::{Group, Kind, Options, Parsed, check_count, delivery, labels};
 
 /// The one version of the format that is understood.
 pub const VERSION: &str = "4";
@@ -33,6 +33,11 @@ pub(crate) fn read(
     }
     let group_key = root.text("groupKey", GROUP_KEY_BYTES_MAX, problems).unwrap_or_default();
     let truncated = read_truncated(root, problems);
+    let group = (truncated > 0).then(|| Group {
+        key: group_key.clone(),
+        receiver: root.text("receiver", TEXT_BYTES_MAX, problems).unwrap_or_default(),
+        labels: labels::read_field(root, "groupLabels", problems),
+    });
     root.require("alerts", "a webhook body has a list of alerts, [] at least", problems);
     let Some(raw) = root.get("alerts") else { return Ok(None) };
     let path = root.path("alerts");
@@ -45,9 +50,9 @@ pub(crate) fn read(
     for (i, raw) in items.iter().enumerate() {
         let here = Path::Index(&path, i);
         let Some(object) = Object::read(raw, &here, problems) else { continue };
-        deliveries.extend(read_alert(&object, raw, &group_key, options, problems));
+        deliveries.extend(read_alert(&object, raw, Form::Webhook, &group_key, options, problems));
     }
-    Ok(Some(Parsed { deliveries, truncated, kind: Kind::Webhook }))
+    Ok(Some(Parsed { deliveries, truncated, group, kind: Kind::Webhook }))
 }
 
 /// Of another version no field can be trusted to mean the same, so nothing else is looked at.
@@ -73,10 +78,20 @@ fn read_truncated(root: &Object<'_, '_>, problems: &mut Problems) -> u64 {
     })
 }
 
+/// Where an alert stands, which decides what its `status` is.
+#[derive(Clone, Copy)]
+pub(crate) enum Form {
+    /// In a webhook: `firing` or `resolved`.
+    Webhook,
+    /// In the list of alerts, which names those that fire; there `endsAt` is when that would be over by itself.
+    Listed,
+}
+
 /// One alert; `None`, with the problems noted, when anything in it is wrong.
-fn read_alert(
+pub(crate) fn read_alert(
     object: &Object<'_, '_>,
     raw: &RawValue,
+    form: Form,
     group_key: &str,
     options: &Options,
     problems: &mut Problems,
@@ -85,7 +100,10 @@ fn read_alert(
     let mut labels = labels::read(object, problems);
     object.require("startsAt", "write it like 2026-01-31T12:00:00Z", problems);
     let starts_at = object.time("startsAt", problems);
-    let status = read_status(object, problems);
+    let status = match form {
+        Form::Webhook => read_status(object, problems),
+        Form::Listed => Some(Status::Firing),
+    };
     let theirs = read_fingerprint(object, problems);
     let summary = read_summary(object, problems);
     let url = object.text("generatorURL", TEXT_BYTES_MAX, problems).unwrap_or_default();
@@ -96,7 +114,7 @@ fn read_alert(
     if problems.count() > before {
         return None;
     }
-    let (theirs, starts_at) = (theirs?, starts_at?);
+    let (theirs, starts_at) = (theirs?, to_the_millisecond(starts_at?));
     let title = summary.unwrap_or_else(|| title_of(&labels, &service));
     add_label(&mut labels, "am_fingerprint", &theirs);
     add_label(&mut labels, "generatorURL", &url);
@@ -188,6 +206,12 @@ fn add_label(labels: &mut Labels, name: &str, value: &str) {
     if !value.is_empty() {
         labels.insert(name.to_owned(), value.to_owned());
     }
+}
+
+/// Where a webhook writes nanoseconds, Alertmanager's list of the same alerts writes milliseconds, and so does the id.
+/// Kept finer, the start of one alert would differ between the two, and be a conflict.
+fn to_the_millisecond(time: Timestamp) -> Timestamp {
+    Timestamp::from_micros(time.as_millis().saturating_mul(1000))
 }
 
 fn id_of(

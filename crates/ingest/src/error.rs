@@ -9,9 +9,7 @@ use crate::limits::{PROBLEMS_SHOWN_MAX, QUOTED_CHARS_MAX};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Too much at once: the sender must split it, or the limit be raised (HTTP 413).
-    #[error(
-        "{what} has {size} {unit}; the limit is {limit} {unit}; send it in smaller parts, or raise the limit"
-    )]
+    #[error("{what} has {size} {unit}; the limit is {limit} {unit}; send it in smaller parts")]
     TooLarge {
         /// What is too large.
         what: &'static str,
@@ -37,6 +35,8 @@ pub enum Error {
 pub struct Problem {
     /// Where it is, as a path from the payload's root: `alerts[3].startsAt`.
     pub field: String,
+    /// In which alert of the payload, from 0; `None` when it is in none, or in the only one.
+    pub index: Option<usize>,
     /// What is wrong with it and what is expected.
     pub problem: String,
 }
@@ -72,7 +72,7 @@ impl Problems {
 
     pub(crate) fn add(&mut self, path: &Path<'_>, problem: String) {
         if self.shown.len() < PROBLEMS_SHOWN_MAX {
-            self.shown.push(Problem { field: path.to_string(), problem });
+            self.shown.push(Problem { field: path.to_string(), index: path.alert(), problem });
         } else {
             self.more += 1;
         }

@@ -19,6 +19,17 @@ pub(crate) enum Path<'p> {
     Index(&'p Path<'p>, usize),
 }
 
+impl Path<'_> {
+    /// The index of the alert that this lies in: of a list of messages, or of a webhook's `alerts`.
+    pub(crate) fn alert(&self) -> Option<usize> {
+        match self {
+            Self::Root => None,
+            Self::Index(Self::Root | Self::Field(Self::Root, "alerts"), i) => Some(*i),
+            Self::Index(parent, _) | Self::Field(parent, _) => parent.alert(),
+        }
+    }
+}
+
 impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -9,8 +9,13 @@ use crate::limits::{LABEL_NAME_BYTES_MAX, LABELS_MAX, NAME_BYTES_MAX, TEXT_BYTES
 
 /// The labels of `object`; none when absent. What is wrong is noted, and what is right still returned.
 pub(crate) fn read(object: &Object<'_, '_>, problems: &mut Problems) -> Labels {
-    let path = object.path("labels");
-    let Some(raw) = object.get("labels") else { return Labels::new() };
+    read_field(object, "labels", problems)
+}
+
+/// The same of a field of this name.
+pub(crate) fn read_field(object: &Object<'_, '_>, name: &str, problems: &mut Problems) -> Labels {
+    let path = object.path(name);
+    let Some(raw) = object.get(name) else { return Labels::new() };
     let labels = match json::items(raw) {
         Some(items) => read_list(&items, &path, problems),
         None if raw.get().starts_with('{') => read_map(raw, &path, problems),

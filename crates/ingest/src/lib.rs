@@ -2,7 +2,8 @@
 //!
 //! [`parse_alerts`] takes a whole payload or refuses a whole payload. Every field has a bound ([`limits`]), every
 //! error names the field ([`Error`]), and no input makes it panic. Read [`message`] for our own alert message,
-//! [`alertmanager`] for Alertmanager's webhook, [`identity`] for how a problem gets its fingerprint.
+//! [`alertmanager`] for Alertmanager's webhook, [`listed`] for what it left out of one, [`identity`] for how a problem
+//! gets its fingerprint.
 
 pub mod alertmanager;
 pub mod error;
@@ -10,16 +11,18 @@ pub mod identity;
 mod json;
 mod labels;
 pub mod limits;
+pub mod listed;
 pub mod message;
 
 use std::sync::Arc;
 
-use redress_types::{Alert, Delivery, Source, Status};
+use redress_types::{Alert, Delivery, Labels, Source, Status};
 use serde_json::value::RawValue;
 
 pub use error::{Error, Problem, Problems};
 pub use identity::{Identity, InvalidIdentity};
 use json::{Object, Path};
+pub use listed::{Listed, parse_listed};
 
 /// How to read a payload.
 #[derive(Clone, Debug)]
@@ -59,6 +62,17 @@ pub enum Kind {
     Webhook,
 }
 
+/// A group of alerts as Alertmanager notifies it: what says which alerts a truncated webhook left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its key, which becomes a label of each of its alerts.
+    pub key: String,
+    /// The receiver that is notified.
+    pub receiver: String,
+    /// What its alerts have in common; empty: the receiver does not group.
+    pub labels: Labels,
+}
+
 /// A payload, read whole.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parsed {
@@ -66,6 +80,8 @@ pub struct Parsed {
     pub deliveries: Vec<Delivery>,
     /// How many alerts the sender left out (`truncatedAlerts`); 0 for anything but a webhook.
     pub truncated: u64,
+    /// Which group they were left out of; `None` when none were.
+    pub group: Option<Group>,
     /// What the payload was.
     pub kind: Kind,
 }
@@ -100,7 +116,12 @@ fn read_object(raw: &RawValue, options: &Options, problems: &mut Problems) -> Re
         return alertmanager::read(&root, options, problems);
     }
     let delivery = message::read(&root, raw, options, problems);
-    Ok(delivery.map(|delivery| Parsed { deliveries: vec![delivery], truncated: 0, kind: Kind::Message }))
+    Ok(delivery.map(|delivery| Parsed {
+        deliveries: vec![delivery],
+        truncated: 0,
+        group: None,
+        kind: Kind::Message,
+    }))
 }
 
 /// The payload as one JSON value, its syntax checked to the last byte.

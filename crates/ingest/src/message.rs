@@ -35,7 +35,7 @@ pub(crate) fn read_list(
         let Some(object) = Object::read(raw, &path, problems) else { continue };
         deliveries.extend(read(&object, raw, options, problems));
     }
-    Ok(Some(Parsed { deliveries, truncated: 0, kind: Kind::Messages }))
+    Ok(Some(Parsed { deliveries, truncated: 0, group: None, kind: Kind::Messages }))
 }
 
 /// One message; `None`, with the problems noted, when anything in it is wrong.

@@ -8,7 +8,7 @@ use crate::batch::Batch;
 use crate::conditions;
 use crate::fault::Fault;
 use crate::inbox;
-use crate::values::{Count, Id, Sha, Time, small, word};
+use crate::values::{Count, Id, Sha, Time, int, small, word};
 
 const COLUMNS: &str = "id, base, n, runs, fingerprint, service, alert_since, operation, joined, count, \
     first_seen, last_seen, conflicts, outcome_state, outcome_ended_at, outcome_hash";
@@ -52,17 +52,36 @@ pub(crate) fn of(conn: &Connection, operation: OperationId) -> rusqlite::Result<
         .collect()
 }
 
-/// Records a new id, and on its base how many runs there are.
+/// Records an id that is known to be new, and on its base how many runs there are.
 pub(crate) fn insert(
-    batch: &mut Batch<'_>,
+    batch: &mut Batch<'_, '_>,
     alert: &NewAlert,
     operation: OperationId,
     joined: bool,
 ) -> Result<(), Fault> {
-    batch.run(
+    if !insert_new(batch, alert, operation, joined)? {
+        return Err(rusqlite::Error::StatementChangedRows(0).into());
+    }
+    if alert.base != alert.id {
+        batch.run(
+            "update alerts set runs = ?2 where id = ?1 and runs < ?2",
+            params![alert.base.as_str(), alert.n],
+        )?;
+    }
+    Ok(())
+}
+
+/// Records an id when it is new; answers whether it was.
+pub(crate) fn insert_new(
+    batch: &mut Batch<'_, '_>,
+    alert: &NewAlert,
+    operation: OperationId,
+    joined: bool,
+) -> rusqlite::Result<bool> {
+    let inserted = batch.run(
         "insert into alerts (id, base, n, runs, fingerprint, service, alert_since, operation, joined, count,
              first_seen, last_seen)
-         values (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, 1, ?9, ?9)",
+         values (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?8, 1, ?9, ?9) on conflict (id) do nothing",
         params![
             alert.id.as_str(),
             alert.base.as_str(),
@@ -75,17 +94,17 @@ pub(crate) fn insert(
             Time(alert.seen_at),
         ],
     )?;
-    if alert.base != alert.id {
-        batch.run(
-            "update alerts set runs = ?2 where id = ?1 and runs < ?2",
-            params![alert.base.as_str(), alert.n],
-        )?;
-    }
+    Ok(inserted > 0)
+}
+
+/// Takes back what was just recorded.
+pub(crate) fn take_back(batch: &mut Batch<'_, '_>, alert: &NewAlert) -> rusqlite::Result<()> {
+    batch.run("delete from alerts where id = ?1", [alert.id.as_str()])?;
     Ok(())
 }
 
 /// Counts another delivery of a known id.
-pub(crate) fn repeat(batch: &mut Batch<'_>, repeat: &Repeat) -> Result<AlertRecord, Fault> {
+pub(crate) fn repeat(batch: &mut Batch<'_, '_>, repeat: &Repeat) -> Result<AlertRecord, Fault> {
     let sql = if repeat.conflict {
         "update alerts set conflicts = conflicts + 1 where id = ?1 and ?2 is not null"
     } else {
@@ -97,7 +116,7 @@ pub(crate) fn repeat(batch: &mut Batch<'_>, repeat: &Repeat) -> Result<AlertReco
 }
 
 /// Counts a new alert on an operation that has not ended.
-pub(crate) fn join(batch: &mut Batch<'_>, join: &Join) -> Result<Delivered, Fault> {
+pub(crate) fn join(batch: &mut Batch<'_, '_>, join: &Join) -> Result<Delivered, Fault> {
     let request = Request::Join { alert: join.content.clone() };
     if let Some(record) = find(batch.conn(), &join.alert.id)? {
         // The same join again: its answer was lost.
@@ -113,20 +132,21 @@ pub(crate) fn join(batch: &mut Batch<'_>, join: &Join) -> Result<Delivered, Faul
     conditions::is_free(batch, &claim, Some(box_of.position))?;
     let key = format!("join:{}", join.alert.id);
     let text = inbox::text(&request)?;
-    conditions::take_claim(batch, &claim, box_of.position)?;
+    if conditions::take_claim(batch, &claim, box_of.position)? {
+        batch.memo.claimed(box_of.position, std::iter::once(&claim), false);
+        batch.run("update operations set claims = claims + 1 where position = ?1", [int(box_of.position)])?;
+    }
     insert(batch, &join.alert, join.operation, true)?;
     let request = inbox::insert(batch, &box_of, &key, &text, &join.actor, join.alert.seen_at)?;
-    let record = batch.one(
-        &format!("select {COLUMNS} from alerts where id = ?1"),
-        [join.alert.id.as_str()],
-        record,
-    )?;
-    Ok(Delivered { record, request })
+    match find(batch.conn(), &join.alert.id)? {
+        Some(record) => Ok(Delivered { record, request }),
+        None => Err(rusqlite::Error::QueryReturnedNoRows.into()),
+    }
 }
 
 /// Keeps the digest of an archived operation's outcome on its alerts.
 pub(crate) fn keep_outcome(
-    batch: &mut Batch<'_>,
+    batch: &mut Batch<'_, '_>,
     operation: OperationId,
     outcome: &Outcome,
 ) -> Result<(), Fault> {

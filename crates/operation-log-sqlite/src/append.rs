@@ -1,7 +1,10 @@
-//! `append`: the checks, in the order that `docs/operation-log.md` gives, and then what is written.
+//! `append`: the checks, in the order that `docs/operation-log.md` gives, and then what is written. `common` has the
+//! short ways through it.
+
+mod common;
 
 use redress_fsm::State;
-use redress_operation_log::{Append, Claim, Error, Recorded};
+use redress_operation_log::{Append, Begin, Claim, Error, Recorded, Versions};
 use redress_types::{Epoch, OperationId};
 use rusqlite::params;
 
@@ -10,6 +13,7 @@ use crate::batch::Batch;
 use crate::conditions;
 use crate::ending;
 use crate::fault::Fault;
+use crate::outbox;
 use crate::values::{Count, Id, Sha, Time, int, word};
 
 /// What an append must know of the head.
@@ -20,12 +24,17 @@ pub(crate) struct Place {
     epoch: Epoch,
     session: Option<u64>,
     inbox: u64,
+    versions: Versions,
     folded: u64,
+    claims: u64,
     waits_on: Option<Claim>,
 }
 
-pub(crate) fn append(batch: &mut Batch<'_>, append: &Append) -> Result<Recorded, Fault> {
-    if let Some(recorded) = follow_on(batch, append)? {
+pub(crate) fn append(batch: &mut Batch<'_, '_>, append: &Append) -> Result<Recorded, Fault> {
+    if let Some(recorded) = common::follow_on(batch, append)? {
+        return Ok(recorded);
+    }
+    if let Some(recorded) = common::begin_anew(batch, append)? {
         return Ok(recorded);
     }
     let place = place_of(batch, append.operation)?;
@@ -44,17 +53,22 @@ pub(crate) fn append(batch: &mut Batch<'_>, append: &Append) -> Result<Recorded,
         return Err(Error::NotFolded { operation: append.operation, inbox }.into());
     }
     let mine = place.as_ref().map(|place| place.position);
-    conditions::check(batch, append, mine)?;
+    let operation = mine.unwrap_or(batch.position + 1);
+    let claims = conditions::take_claims(batch, append, mine, operation)?;
 
     // From here on nothing refuses: what fails now fails the transaction.
+    let freed = match &append.ends {
+        Some(_) => {
+            let count = place.as_ref().map_or(0, |place| place.claims) + claims;
+            ending::free_all(batch, operation, count)?
+        }
+        None => Vec::new(),
+    };
     let position = batch.next_position(&append.hash, place.is_none());
-    let operation = mine.unwrap_or(position);
     match &place {
-        Some(place) => move_head(batch, place, append)?,
-        None => begin(batch, append, position)?,
+        Some(place) => move_head(batch, place, append, claims)?,
+        None => begin(batch, append, position, claims)?,
     }
-    insert_entry(batch, append, operation, position)?;
-    conditions::take(batch, append, operation)?;
     if let Some(left) = place.as_ref().and_then(|place| place.waits_on.as_ref())
         && append.standing.waits_on.as_ref() != Some(left)
         && is_free(batch, left)?
@@ -62,10 +76,9 @@ pub(crate) fn append(batch: &mut Batch<'_>, append: &Append) -> Result<Recorded,
         // A waiter that goes another way passes on what it was woken for.
         ending::wake_first(batch, append, left)?;
     }
-    insert_outbox(batch, append, operation, position)?;
-    insert_payloads(batch, append, operation)?;
+    insert_rows(batch, append, operation, position)?;
     if let Some(ending) = &append.ends {
-        ending::end(batch, append, ending, operation)?;
+        ending::end(batch, append, ending, operation, &freed)?;
         batch.memo.positions.remove(&append.operation);
     } else if append.standing.held {
         batch.memo.positions.insert(append.operation, operation);
@@ -75,84 +88,10 @@ pub(crate) fn append(batch: &mut Batch<'_>, append: &Append) -> Result<Recorded,
     Ok(Recorded { position, before: false, current: true, inbox, switches: batch.switch_changes })
 }
 
-/// The common case, an entry of an operation that this session holds and that nothing is in the way of, in as few
-/// statements as it takes: the update names everything that `append` would look at. `None`: it is not the common
-/// case, and nothing was written.
-fn follow_on(batch: &mut Batch<'_>, append: &Append) -> Result<Option<Recorded>, Fault> {
-    let standing = &append.standing;
-    let conditions = &append.conditions;
-    let plain = append.begin.is_none()
-        && append.claims.is_empty()
-        && append.outbox.is_empty()
-        && conditions.holds.is_empty()
-        && conditions.budgets.is_empty()
-        && (conditions.switches.is_empty() || batch.switch_changes == 0)
-        && standing.held != append.ends.is_some()
-        && standing.waits_on.is_none();
-    let position = batch.memo.positions.get(&append.operation).copied();
-    let (true, Some(operation)) = (plain, position) else { return Ok(None) };
-    if batch.session(append.session).is_err() || is_coherent(append).is_err() {
-        return Ok(None);
-    }
-    let (state, now): (&str, i64) = (standing.state.into(), append.now.as_micros());
-    let changed = if append.ends.is_none() {
-        // Names no column of any index but `wake_at`, whose index leaves out held operations.
-        batch.run(
-            "update operations set seq = seq + 1, hash = ?2, state = ?3, wake_at = ?4, reason = ?5, updated_at = ?6
-             where position = ?1 and id = ?7 and seq = ?8 and session = ?9 and epoch = ?10 and inbox = ?11
-                 and folded_request = ?11 and waits_key is null and ended_at is null",
-            params![
-                int(operation),
-                Sha(append.hash),
-                state,
-                standing.wake_at.map(Time),
-                standing.reason,
-                now,
-                Id(append.operation),
-                int(append.expected_seq),
-                int(append.session.0),
-                int(append.epoch.0),
-                int(standing.folded_request),
-            ],
-        )?
-    } else {
-        batch.run(
-            "update operations set seq = seq + 1, hash = ?2, state = ?3, wake_at = null, session = null,
-                 reason = ?5, updated_at = ?6, ended_at = ?6
-             where position = ?1 and id = ?7 and seq = ?8 and session = ?9 and epoch = ?10 and inbox = ?11
-                 and folded_request = ?11 and waits_key is null and ended_at is null and ?4 is null",
-            params![
-                int(operation),
-                Sha(append.hash),
-                state,
-                standing.wake_at.map(Time),
-                standing.reason,
-                now,
-                Id(append.operation),
-                int(append.expected_seq),
-                int(append.session.0),
-                int(append.epoch.0),
-                int(standing.folded_request),
-            ],
-        )?
-    };
-    if changed == 0 {
-        return Ok(None);
-    }
-    let position = batch.next_position(&append.hash, false);
-    insert_entry(batch, append, operation, position)?;
-    insert_payloads(batch, append, operation)?;
-    if let Some(ending) = &append.ends {
-        ending::end(batch, append, ending, operation)?;
-        batch.memo.positions.remove(&append.operation);
-    }
-    let (inbox, switches) = (standing.folded_request, batch.switch_changes);
-    Ok(Some(Recorded { position, before: false, current: true, inbox, switches }))
-}
-
-fn place_of(batch: &Batch<'_>, id: OperationId) -> rusqlite::Result<Option<Place>> {
+fn place_of(batch: &Batch<'_, '_>, id: OperationId) -> rusqlite::Result<Option<Place>> {
     batch.find(
-        "select position, seq, state, epoch, session, inbox, folded_request, waits_kind, waits_key
+        "select position, seq, state, epoch, session, inbox, folded_request, waits_kind, waits_key,
+             format, table_version, claims
          from operations where id = ?1",
         [Id(id)],
         |row| {
@@ -163,7 +102,9 @@ fn place_of(batch: &Batch<'_>, id: OperationId) -> rusqlite::Result<Option<Place
                 epoch: Epoch(row.get::<_, Count>(3)?.0),
                 session: row.get::<_, Option<Count>>(4)?.map(|session| session.0),
                 inbox: row.get::<_, Count>(5)?.0,
+                versions: Versions { format: row.get(9)?, table: row.get(10)? },
                 folded: row.get::<_, Count>(6)?.0,
+                claims: row.get::<_, Count>(11)?.0,
                 waits_on: claim(row.get(7)?, row.get(8)?),
             })
         },
@@ -175,7 +116,7 @@ fn claim(kind: Option<String>, key: Option<String>) -> Option<Claim> {
 }
 
 /// The head stands above `expected_seq`: it is this append's own entry, or somebody else's.
-fn again(batch: &Batch<'_>, place: &Place, append: &Append) -> Result<Recorded, Fault> {
+fn again(batch: &Batch<'_, '_>, place: &Place, append: &Append) -> Result<Recorded, Fault> {
     let seq = append.expected_seq + 1;
     let (position, hash) = batch.one(
         "select position, hash from entries where operation = ?1 and seq = ?2",
@@ -193,7 +134,7 @@ fn again(batch: &Batch<'_>, place: &Place, append: &Append) -> Result<Recorded, 
 }
 
 /// Whether who repeats an append holds the operation still, or let it go by this very append.
-fn stands(batch: &Batch<'_>, place: &Place, append: &Append) -> bool {
+fn stands(batch: &Batch<'_, '_>, place: &Place, append: &Append) -> bool {
     let keeps = append.standing.held && append.ends.is_none();
     place.epoch == append.epoch
         && match place.session {
@@ -203,7 +144,7 @@ fn stands(batch: &Batch<'_>, place: &Place, append: &Append) -> bool {
 }
 
 /// The session and the epoch are those that hold the operation.
-fn is_current(batch: &Batch<'_>, place: &Place, append: &Append) -> Result<(), Error> {
+fn is_current(batch: &Batch<'_, '_>, place: &Place, append: &Append) -> Result<(), Error> {
     batch.session(append.session)?;
     if place.session == Some(append.session.0) && place.epoch == append.epoch {
         return Ok(());
@@ -212,7 +153,7 @@ fn is_current(batch: &Batch<'_>, place: &Place, append: &Append) -> Result<(), E
     Err(Error::Stale { what })
 }
 
-fn may_follow(batch: &Batch<'_>, place: &Place, append: &Append) -> Result<(), Error> {
+fn may_follow(batch: &Batch<'_, '_>, place: &Place, append: &Append) -> Result<(), Error> {
     is_current(batch, place, append)?;
     let (operation, expected, found) = (append.operation, append.expected_seq, place.seq);
     if found != expected {
@@ -224,13 +165,19 @@ fn may_follow(batch: &Batch<'_>, place: &Place, append: &Append) -> Result<(), E
     Ok(())
 }
 
-fn may_begin(batch: &Batch<'_>, append: &Append) -> Result<(), Fault> {
+fn may_begin(batch: &Batch<'_, '_>, append: &Append) -> Result<(), Fault> {
     batch.session(append.session)?;
     match &append.begin {
-        Some(begin) if append.expected_seq == 0 => match alerts::find(batch.conn(), &begin.alert.id)? {
-            Some(record) => Err(Error::KnownAlert(Box::new(record)).into()),
-            None => Ok(()),
-        },
+        Some(begin) if append.expected_seq == 0 => {
+            let sql = "select 1 from alerts where id = ?1";
+            if batch.find(sql, [begin.alert.id.as_str()], |_| Ok(()))?.is_none() {
+                return Ok(());
+            }
+            match alerts::find(batch.conn(), &begin.alert.id)? {
+                Some(record) => Err(Error::KnownAlert(Box::new(record)).into()),
+                None => Ok(()),
+            }
+        }
         Some(_) | None => Err(Error::NotFound(append.operation).into()),
     }
 }
@@ -253,7 +200,7 @@ struct Waits<'a> {
 }
 
 impl<'a> Waits<'a> {
-    fn after(batch: &mut Batch<'_>, append: &'a Append) -> rusqlite::Result<Self> {
+    fn after(batch: &mut Batch<'_, '_>, append: &'a Append) -> rusqlite::Result<Self> {
         if append.ends.is_some() {
             return Ok(Self { session: None, wake_at: None, on: None });
         }
@@ -273,7 +220,7 @@ impl<'a> Waits<'a> {
 }
 
 /// Whether the claim that this standing waits for is free: freed between the refusal and this append.
-fn is_free(batch: &Batch<'_>, claim: &Claim) -> rusqlite::Result<bool> {
+fn is_free(batch: &Batch<'_, '_>, claim: &Claim) -> rusqlite::Result<bool> {
     let holder = batch.find(
         "select 1 from claims where kind = ?1 and key = ?2",
         [claim.kind(), claim.key()],
@@ -282,13 +229,14 @@ fn is_free(batch: &Batch<'_>, claim: &Claim) -> rusqlite::Result<bool> {
     Ok(holder.is_none())
 }
 
-fn move_head(batch: &mut Batch<'_>, place: &Place, append: &Append) -> Result<(), Fault> {
+fn move_head(batch: &mut Batch<'_, '_>, place: &Place, append: &Append, claims: u64) -> Result<(), Fault> {
     let standing = &append.standing;
     let waits = Waits::after(batch, append)?;
     let (position, seq) = (int(place.position), int(append.expected_seq + 1));
     let (state, now): (&str, i64) = (standing.state.into(), append.now.as_micros());
     let stays = waits.session.is_some() && place.waits_on.is_none() && waits.on.is_none();
-    if stays && standing.folded_request == place.folded && append.outbox.is_empty() {
+    let reads = place.versions.reads(append.versions);
+    if stays && reads && claims == 0 && standing.folded_request == place.folded && append.outbox.is_empty() {
         // The common case names no column of any index but `wake_at`, whose index leaves out held operations.
         batch.run(
             "update operations set seq = ?2, hash = ?3, state = ?4, wake_at = ?5, reason = ?6, updated_at = ?7
@@ -300,7 +248,8 @@ fn move_head(batch: &mut Batch<'_>, place: &Place, append: &Append) -> Result<()
     batch.run(
         "update operations set seq = ?2, hash = ?3, state = ?4, wake_at = ?5, reason = ?6, updated_at = ?7,
              session = ?8, waits_kind = ?9, waits_key = ?10, folded_request = ?11, ended_at = ?12,
-             owed = owed + ?13
+             owed = owed + ?13, format = max(format, ?14), table_version = max(table_version, ?15),
+             claims = ?16
          where position = ?1",
         params![
             position,
@@ -316,35 +265,43 @@ fn move_head(batch: &mut Batch<'_>, place: &Place, append: &Append) -> Result<()
             int(standing.folded_request),
             append.ends.as_ref().map(|_| now),
             int(append.outbox.len() as u64),
+            append.versions.format,
+            append.versions.table,
+            if append.ends.is_some() { 0 } else { int(place.claims + claims) },
         ],
     )?;
     Ok(())
 }
 
-fn begin(batch: &mut Batch<'_>, append: &Append, position: u64) -> Result<(), Fault> {
-    // `may_begin` has seen it.
+fn begin(batch: &mut Batch<'_, '_>, append: &Append, position: u64, claims: u64) -> Result<(), Fault> {
+    // `may_begin` has seen it, and that there is no such operation.
     let Some(begin) = &append.begin else { return Err(Error::NotFound(append.operation).into()) };
-    if let Some(plan) = &begin.plan
-        && batch.memo.plans.insert(plan.hash)
-    {
-        batch.run(
-            "insert into plans (hash, bytes) values (?1, ?2) on conflict (hash) do nothing",
-            params![Sha(plan.hash), &plan.bytes[..]],
-        )?;
+    if !insert_head(batch, append, begin, position, claims)? {
+        return Err(rusqlite::Error::StatementChangedRows(0).into());
     }
+    insert_beginning(batch, begin, position)?;
+    alerts::insert(batch, &begin.alert, append.operation, false)
+}
+
+/// Writes the head of an operation that is new; answers whether it was.
+fn insert_head(
+    batch: &mut Batch<'_, '_>,
+    append: &Append,
+    begin: &Begin,
+    position: u64,
+    claims: u64,
+) -> Result<bool, Fault> {
     let standing = &append.standing;
     let (state, level): (&str, &str) = (standing.state.into(), begin.level.into());
     let waits = Waits::after(batch, append)?;
-    batch.run(
-        "insert into operations (position, id, name, seq, hash, state, epoch, session, wake_at,
-             waits_kind, waits_key, folded_request, owed, updated_at, ended_at, reason, accepted_at,
-             environment, service, strategy, plan, fingerprint, level, title)
-         values (?1, ?2, ?3, 1, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?13,
-             ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+    let inserted = batch.run(
+        "insert into operations (position, id, seq, hash, state, epoch, session, wake_at, waits_kind, waits_key,
+             folded_request, owed, updated_at, ended_at, reason, accepted_at, level, format, table_version, claims)
+         values (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?12, ?15, ?16, ?17, ?18)
+         on conflict (id) do nothing",
         params![
             int(position),
             Id(append.operation),
-            begin.name,
             Sha(append.hash),
             state,
             int(append.epoch.0),
@@ -357,20 +314,61 @@ fn begin(batch: &mut Batch<'_>, append: &Append, position: u64) -> Result<(), Fa
             Time(append.now),
             append.ends.as_ref().map(|_| Time(append.now)),
             standing.reason,
+            level,
+            append.versions.format,
+            append.versions.table,
+            if append.ends.is_some() { 0 } else { int(claims) },
+        ],
+    )?;
+    Ok(inserted > 0)
+}
+
+/// Writes what the operation began with, and its plan when that is new.
+fn insert_beginning(batch: &mut Batch<'_, '_>, begin: &Begin, position: u64) -> rusqlite::Result<()> {
+    if let Some(plan) = &begin.plan
+        && batch.memo.plans.insert(plan.hash)
+    {
+        batch.run(
+            "insert into plans (hash, bytes) values (?1, ?2) on conflict (hash) do nothing",
+            params![Sha(plan.hash), &plan.bytes[..]],
+        )?;
+    }
+    batch.run(
+        "insert into beginnings (operation, name, environment, service, strategy, plan, fingerprint, title)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            int(position),
+            begin.name,
             begin.target.environment,
             begin.target.service,
             begin.strategy,
             begin.plan.as_ref().map(|plan| Sha(plan.hash)),
             begin.alert.fingerprint.as_str(),
-            level,
             begin.title,
         ],
     )?;
-    alerts::insert(batch, &begin.alert, append.operation, false)?;
     Ok(())
 }
 
-fn insert_entry(batch: &mut Batch<'_>, append: &Append, operation: u64, position: u64) -> Result<(), Fault> {
+/// The entry, and what is written beside it whatever it says.
+fn insert_rows(
+    batch: &mut Batch<'_, '_>,
+    append: &Append,
+    operation: u64,
+    position: u64,
+) -> Result<(), Fault> {
+    insert_entry(batch, append, operation, position)?;
+    conditions::reserve(batch, append, operation)?;
+    outbox::insert(batch, append, operation, position)?;
+    insert_payloads(batch, append, operation)
+}
+
+fn insert_entry(
+    batch: &mut Batch<'_, '_>,
+    append: &Append,
+    operation: u64,
+    position: u64,
+) -> Result<(), Fault> {
     batch.run(
         "insert into entries (position, operation, seq, hash, body) values (?1, ?2, ?3, ?4, ?5)",
         params![
@@ -384,28 +382,7 @@ fn insert_entry(batch: &mut Batch<'_>, append: &Append, operation: u64, position
     Ok(())
 }
 
-fn insert_outbox(batch: &mut Batch<'_>, append: &Append, operation: u64, position: u64) -> Result<(), Fault> {
-    for (place, owe) in append.outbox.iter().enumerate() {
-        batch.woke = true;
-        batch.run(
-            "insert into outbox (position, place, operation, seq, executor, order_key, content, due_at)
-             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            params![
-                int(position),
-                int(place as u64),
-                int(operation),
-                int(append.expected_seq + 1),
-                owe.executor,
-                owe.order_key,
-                &owe.content[..],
-                Time(append.now),
-            ],
-        )?;
-    }
-    Ok(())
-}
-
-fn insert_payloads(batch: &mut Batch<'_>, append: &Append, operation: u64) -> Result<(), Fault> {
+fn insert_payloads(batch: &mut Batch<'_, '_>, append: &Append, operation: u64) -> Result<(), Fault> {
     for (place, payload) in append.payloads.iter().enumerate() {
         batch.run(
             "insert into payloads (operation, seq, place, salt, bytes) values (?1, ?2, ?3, ?4, ?5)",

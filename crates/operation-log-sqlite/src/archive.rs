@@ -56,13 +56,14 @@ fn checkpoint_of(row: &Row<'_>) -> rusqlite::Result<Checkpoint> {
 
 /// Writes a checkpoint over everything appended so far.
 pub(crate) fn checkpoint(
-    batch: &mut Batch<'_>,
+    batch: &mut Batch<'_, '_>,
     now: Timestamp,
     key: Option<&[u8]>,
 ) -> Result<Checkpoint, Fault> {
     batch.settle_sums()?;
     let sums = sums(batch.conn())?;
-    let last = batch.find(&format!("{CHECKPOINT} desc limit 1"), [], checkpoint_of)?;
+    let mut last = batch.conn().prepare_cached(&format!("{CHECKPOINT} desc limit 1"))?;
+    let last = last.query_row([], checkpoint_of).optional()?;
     let next = Checkpoint::seal(last.as_ref(), last_position(batch.conn())?, &sums, now, key);
     batch.run(
         "insert into checkpoints (number, position, entries, operations, digest, previous, at, hash, signature)
@@ -138,8 +139,7 @@ pub(crate) fn plan(conn: &Connection, hash: PlanHash) -> Result<Option<Arc<Store
 pub(crate) fn archivable(conn: &Connection, before: Timestamp, limit: usize) -> Result<Vec<Archived>, Fault> {
     let ids = conn
         .prepare_cached(
-            "select id from operations o where ended_at is not null and ended_at < ?1
-                 and not exists (select 1 from outbox b where b.operation = o.position and b.state = 'owed')
+            "select id from operations where ended_at is not null and ended_at < ?1 and owed = 0
              order by ended_at, position limit ?2",
         )?
         .query_map(params![Time(before), int(limit as u64)], |row| Ok(row.get::<_, Id>(0)?.0))?
@@ -158,16 +158,15 @@ pub(crate) fn archivable(conn: &Connection, before: Timestamp, limit: usize) -> 
 }
 
 /// Removes what was archived and has not changed since.
-pub(crate) fn remove(batch: &mut Batch<'_>, archived: &[(OperationId, Hash)]) -> Result<u64, Fault> {
+pub(crate) fn remove(batch: &mut Batch<'_, '_>, archived: &[(OperationId, Hash)]) -> Result<u64, Fault> {
     let mut removed = 0;
     // What is removed below must not make its positions free again.
     let last = last_position(batch.conn())?;
     batch.run("update meta set position = ?1 where position < ?1", [int(last)])?;
     for (id, hash) in archived {
         let found = batch.find(
-            "select position, state, ended_at from operations o where id = ?1 and hash = ?2
-                 and ended_at is not null
-                 and not exists (select 1 from outbox b where b.operation = o.position and b.state = 'owed')",
+            "select position, state, ended_at from operations
+             where id = ?1 and hash = ?2 and ended_at is not null and owed = 0",
             params![Id(*id), Sha(*hash)],
             |row| {
                 let outcome =
@@ -183,7 +182,16 @@ pub(crate) fn remove(batch: &mut Batch<'_>, archived: &[(OperationId, Hash)]) ->
     Ok(removed)
 }
 
-fn remove_one(batch: &mut Batch<'_>, id: OperationId, position: u64, outcome: &Outcome) -> Result<(), Fault> {
+fn remove_one(
+    batch: &mut Batch<'_, '_>,
+    id: OperationId,
+    position: u64,
+    outcome: &Outcome,
+) -> Result<(), Fault> {
+    batch.run(
+        "delete from outbox where position in (select position from entries where operation = ?1)",
+        [int(position)],
+    )?;
     let hashes =
         batch.run_all("delete from entries where operation = ?1 returning hash", [int(position)], |row| {
             row.get::<_, Sha>(0)
@@ -200,13 +208,13 @@ fn remove_one(batch: &mut Batch<'_>, id: OperationId, position: u64, outcome: &O
     batch.run("delete from late_results where operation = ?1", [Id(id)])?;
     batch.run("delete from payloads where operation = ?1", [int(position)])?;
     batch.run("delete from inbox where operation = ?1", [int(position)])?;
-    batch.run("delete from outbox where operation = ?1", [int(position)])?;
+    batch.run("delete from beginnings where operation = ?1", [int(position)])?;
     batch.run("delete from operations where position = ?1", [int(position)])?;
     Ok(())
 }
 
 /// Keeps a result that came too late. The same again is kept once.
-pub(crate) fn keep_late(batch: &mut Batch<'_>, late: &LateResult) -> Result<(), Fault> {
+pub(crate) fn keep_late(batch: &mut Batch<'_, '_>, late: &LateResult) -> Result<(), Fault> {
     let operation = late.key.operation;
     let there = batch.find("select 1 from operations where id = ?1", [Id(operation)], |_| Ok(()))?;
     there.ok_or(Error::NotFound(operation))?;

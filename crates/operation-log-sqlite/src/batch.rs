@@ -3,13 +3,16 @@
 //! What every append would change in the same row (the last position, the session's sum) is counted here and
 //! written once, when the batch is done.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 
-use redress_operation_log::{Error, SessionId};
+use redress_operation_log::{Claim, Error, SessionId};
 use redress_types::{Hash, OperationId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 
 use crate::fault::Fault;
+use crate::prepared::{Mixed, Prepared};
 use crate::values::{Count, Sha, Time, int};
 
 /// The session that this process holds.
@@ -35,11 +38,32 @@ pub(crate) struct Memo {
     pub nobody_waits: bool,
     /// The positions of operations that are held and not ended.
     pub positions: HashMap<OperationId, u64>,
+    /// Claims that operations have, by their positions. Those of one operation are all of them only when they are as
+    /// many as its head says.
+    pub claims: HashMap<u64, Vec<Claim>, BuildHasherDefault<Mixed>>,
+}
+
+impl Memo {
+    /// An operation has these claims too. One that is not known and not `new` stays unknown.
+    pub(crate) fn claimed<'a>(&mut self, operation: u64, claims: impl Iterator<Item = &'a Claim>, new: bool) {
+        match self.claims.entry(operation) {
+            Entry::Occupied(mut known) => known.get_mut().extend(claims.cloned()),
+            Entry::Vacant(place) if new => {
+                place.insert(claims.cloned().collect());
+            }
+            Entry::Vacant(_) => {}
+        }
+    }
+
+    /// The claims of an operation, as far as they are known.
+    pub(crate) fn claims_of(&self, operation: u64) -> &[Claim] {
+        self.claims.get(&operation).map(Vec::as_slice).unwrap_or_default()
+    }
 }
 
 /// One transaction under way.
-pub(crate) struct Batch<'a> {
-    conn: &'a Connection,
+pub(crate) struct Batch<'a, 'c> {
+    prepared: &'a Prepared<'c>,
     /// What is remembered from earlier ones.
     pub memo: &'a mut Memo,
     /// The log's own clock when the batch began.
@@ -65,17 +89,17 @@ struct Appended {
     digest: Hash,
 }
 
-impl<'a> Batch<'a> {
+impl<'a, 'c> Batch<'a, 'c> {
     /// Begins a transaction that may write.
     pub(crate) fn begin(
-        conn: &'a Connection,
+        prepared: &'a Prepared<'c>,
         live: Option<Live>,
         log_now: Timestamp,
         memo: &'a mut Memo,
     ) -> rusqlite::Result<Self> {
-        conn.prepare_cached("begin immediate")?.execute([])?;
+        prepared.with("begin immediate", |begin| begin.execute([]))?;
         let mut batch = Self {
-            conn,
+            prepared,
             memo,
             log_now,
             live: None,
@@ -101,7 +125,7 @@ impl<'a> Batch<'a> {
         self.write_sums()?;
         // Without a change there is nothing to make durable.
         let end = if self.wrote { "commit" } else { "rollback" };
-        self.conn.prepare_cached(end)?.execute([])?;
+        self.prepared.with(end, |end| end.execute([]))?;
         Ok(self.wrote)
     }
 
@@ -144,9 +168,19 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Whether a row was changed so far.
+    pub(crate) fn mark(&self) -> bool {
+        self.wrote
+    }
+
+    /// What was changed since the mark was undone again.
+    pub(crate) fn unmark(&mut self, mark: bool) {
+        self.wrote = mark;
+    }
+
     /// Runs a statement that writes; answers how many rows it changed.
-    pub(crate) fn run(&mut self, sql: &str, params: impl Params) -> rusqlite::Result<usize> {
-        let changed = self.conn.prepare_cached(sql)?.execute(params)?;
+    pub(crate) fn run(&mut self, sql: &'static str, params: impl Params) -> rusqlite::Result<usize> {
+        let changed = self.prepared.with(sql, |statement| statement.execute(params))?;
         self.wrote |= changed > 0;
         Ok(changed)
     }
@@ -154,7 +188,7 @@ impl<'a> Batch<'a> {
     /// Like [`Self::run`], for a statement that answers rows.
     pub(crate) fn run_all<T>(
         &mut self,
-        sql: &str,
+        sql: &'static str,
         params: impl Params,
         row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Vec<T>> {
@@ -166,17 +200,17 @@ impl<'a> Batch<'a> {
     /// One row that must be there.
     pub(crate) fn one<T>(
         &self,
-        sql: &str,
+        sql: &'static str,
         params: impl Params,
         row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        self.conn.prepare_cached(sql)?.query_row(params, row)
+        self.prepared.with(sql, |statement| statement.query_row(params, row))
     }
 
     /// One row or none.
     pub(crate) fn find<T>(
         &self,
-        sql: &str,
+        sql: &'static str,
         params: impl Params,
         row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Option<T>> {
@@ -186,16 +220,16 @@ impl<'a> Batch<'a> {
     /// All rows.
     pub(crate) fn all<T>(
         &self,
-        sql: &str,
+        sql: &'static str,
         params: impl Params,
         row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<Vec<T>> {
-        self.conn.prepare_cached(sql)?.query_map(params, row)?.collect()
+        self.prepared.with(sql, |statement| statement.query_map(params, row)?.collect())
     }
 
     /// The connection, for the readers' functions.
-    pub(crate) fn conn(&self) -> &Connection {
-        self.conn
+    pub(crate) fn conn(&self) -> &'c Connection {
+        self.prepared.conn()
     }
 }
 

@@ -2,22 +2,25 @@
 
 use redress_operation_log::{Append, Claim, Ending};
 use rusqlite::params;
+use rusqlite::types::FromSqlError;
 
 use crate::batch::Batch;
+use crate::conditions::free;
 use crate::fault::Fault;
-use crate::values::{Time, int};
+use crate::values::{Count, Time, int, invalid};
 
 pub(crate) fn end(
-    batch: &mut Batch<'_>,
+    batch: &mut Batch<'_, '_>,
     append: &Append,
     ending: &Ending,
     operation: u64,
+    freed: &[Claim],
 ) -> Result<(), Fault> {
-    // Nearly always nobody waits, and then nobody needs to know which slot it was.
-    let slots = if anybody_waits(batch)? { slots_of(batch, operation)? } else { Vec::new() };
-    batch.run("delete from claims where operation = ?1", [int(operation)])?;
-    for slot in slots {
-        wake_first(batch, append, &slot)?;
+    for claim in freed {
+        // Nearly always nobody waits.
+        if matches!(claim, Claim::Slot(_)) && anybody_waits(batch)? {
+            wake_first(batch, append, claim)?;
+        }
     }
     if let Some((key, next_allowed_at)) = &ending.hold {
         // The later time wins.
@@ -34,7 +37,7 @@ pub(crate) fn end(
     Ok(())
 }
 
-fn anybody_waits(batch: &mut Batch<'_>) -> rusqlite::Result<bool> {
+fn anybody_waits(batch: &mut Batch<'_, '_>) -> rusqlite::Result<bool> {
     if batch.memo.nobody_waits {
         return Ok(false);
     }
@@ -43,19 +46,35 @@ fn anybody_waits(batch: &mut Batch<'_>) -> rusqlite::Result<bool> {
     Ok(first.is_some())
 }
 
-fn slots_of(batch: &Batch<'_>, operation: u64) -> rusqlite::Result<Vec<Claim>> {
-    batch.all("select key from claims where operation = ?1 and kind = 'slot'", [int(operation)], |row| {
-        Ok(Claim::Slot(row.get(0)?))
-    })
+/// Frees every claim of an operation and answers which they were. `count`: how many its head says that it has.
+pub(crate) fn free_all(batch: &mut Batch<'_, '_>, operation: u64, count: u64) -> Result<Vec<Claim>, Fault> {
+    if batch.memo.claims_of(operation).len() as u64 != count {
+        // Taken before this session, or by an alert that another process let join.
+        let every = batch.all("select operation, kind, key from claims", [], |row| {
+            let (kind, key): (String, String) = (row.get(1)?, row.get(2)?);
+            let claim = Claim::parse(&kind, &key).ok_or_else(|| invalid(1, FromSqlError::InvalidType))?;
+            Ok((row.get::<_, Count>(0)?.0, claim))
+        })?;
+        batch.memo.claims.clear();
+        for (operation, claim) in every {
+            batch.memo.claims.entry(operation).or_default().push(claim);
+        }
+    }
+    let claims = batch.memo.claims.remove(&operation).unwrap_or_default();
+    for claim in &claims {
+        free(batch, claim, operation)?;
+    }
+    Ok(claims)
 }
 
-/// The first waiter is due at once: by level (whose words sort as they rank), then acceptance, then position.
-pub(crate) fn wake_first(batch: &mut Batch<'_>, append: &Append, slot: &Claim) -> Result<(), Fault> {
+/// The first waiter that is not due yet is due at once: by level (whose words sort as they rank), then acceptance,
+/// then position. One that is due already may be one that nobody at work can run.
+pub(crate) fn wake_first(batch: &mut Batch<'_, '_>, append: &Append, slot: &Claim) -> Result<(), Fault> {
     let woken = batch.run(
         "update operations set wake_at = min(coalesce(wake_at, ?3), ?3) where position = (
              select position from operations
              where waits_kind = ?1 and waits_key = ?2 and waits_key is not null
-                 and session is null and ended_at is null
+                 and session is null and ended_at is null and (wake_at is null or wake_at > ?3)
              order by level, accepted_at, position limit 1)",
         params![slot.kind(), slot.key(), Time(append.now)],
     )?;

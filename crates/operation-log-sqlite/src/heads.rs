@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use redress_fsm::State;
-use redress_operation_log::{Claim, Cursor, Filter, Head, Page, SessionId, StoredEntry};
+use redress_operation_log::{Claim, Cursor, Filter, Head, Page, SessionId, StoredEntry, Versions};
 use redress_types::{Epoch, OperationId, Target};
 use rusqlite::types::{FromSqlError, Value};
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
@@ -11,9 +11,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 use crate::batch::time;
 use crate::values::{Count, Id, Sha, Time, int, word};
 
-const COLUMNS: &str = "id, name, seq, hash, state, epoch, session, wake_at, waits_kind, waits_key, inbox, \
-    folded_request, environment, service, strategy, plan, fingerprint, level, title, reason, accepted_at, \
-    updated_at, ended_at, position, owed";
+const SELECT: &str = "select o.id, b.name, o.seq, o.hash, o.state, o.epoch, o.session, o.wake_at, o.waits_kind, \
+    o.waits_key, o.inbox, o.folded_request, b.environment, b.service, b.strategy, b.plan, b.fingerprint, o.level, \
+    b.title, o.reason, o.accepted_at, o.updated_at, o.ended_at, o.position, o.owed, o.format, o.table_version \
+    from operations o join beginnings b on b.operation = o.position";
 
 fn head(row: &Row<'_>) -> rusqlite::Result<Head> {
     Ok(Head {
@@ -21,6 +22,7 @@ fn head(row: &Row<'_>) -> rusqlite::Result<Head> {
         name: row.get(1)?,
         seq: row.get::<_, Count>(2)?.0,
         hash: row.get::<_, Sha>(3)?.0,
+        versions: Versions { format: row.get(25)?, table: row.get(26)? },
         state: word(row, 4)?,
         epoch: Epoch(row.get::<_, Count>(5)?.0),
         session: row.get::<_, Option<Count>>(6)?.map(|session| SessionId(session.0)),
@@ -52,23 +54,22 @@ fn waits_on(row: &Row<'_>) -> rusqlite::Result<Option<Claim>> {
 
 /// The head of one operation.
 pub(crate) fn one(conn: &Connection, id: OperationId) -> rusqlite::Result<Option<Head>> {
-    conn.prepare_cached(&format!("select {COLUMNS} from operations where id = ?1"))?
-        .query_row([Id(id)], head)
-        .optional()
+    conn.prepare_cached(&format!("{SELECT} where o.id = ?1"))?.query_row([Id(id)], head).optional()
 }
 
 /// Every head, in position order.
 pub(crate) fn all(conn: &Connection) -> rusqlite::Result<Vec<Head>> {
-    conn.prepare(&format!("select {COLUMNS} from operations order by position"))?
-        .query_map([], head)?
-        .collect()
+    conn.prepare(&format!("{SELECT} order by o.position"))?.query_map([], head)?.collect()
 }
 
 /// The newest whose id or name starts or ends so.
 pub(crate) fn find(conn: &Connection, text: &str, limit: usize) -> rusqlite::Result<Vec<Head>> {
     let text = text.to_lowercase();
     let matches = |whole: &str| whole.starts_with(&text) || whole.ends_with(&text);
-    let mut names = conn.prepare_cached("select id, name from operations order by position desc")?;
+    let mut names = conn.prepare_cached(
+        "select o.id, b.name from operations o join beginnings b on b.operation = o.position
+         order by o.position desc",
+    )?;
     let mut rows = names.query([])?;
     let mut found = Vec::new();
     while found.len() < limit
@@ -90,28 +91,28 @@ pub(crate) fn page(
     after: Option<Cursor>,
     limit: usize,
 ) -> rusqlite::Result<Page> {
-    let mut sql = format!("select {COLUMNS} from operations where position < ?1");
+    let mut sql = format!("{SELECT} where o.position < ?1");
     let mut values = vec![Value::from(after.map_or(i64::MAX, |cursor| int(cursor.0)))];
     if !filter.states.is_empty() {
         let places = vec!["?"; filter.states.len()].join(", ");
-        sql.push_str(&format!(" and state in ({places})"));
+        sql.push_str(&format!(" and o.state in ({places})"));
         values.extend(filter.states.iter().map(|state| {
             let word: &str = (*state).into();
             Value::from(word.to_owned())
         }));
         if !filter.states.iter().any(|state: &State| state.is_ended()) {
-            sql.push_str(" and ended_at is null");
+            sql.push_str(" and o.ended_at is null");
         }
     }
     if let Some(service) = &filter.service {
-        sql.push_str(" and service = ?");
+        sql.push_str(" and b.service = ?");
         values.push(Value::from(service.clone()));
     }
     if let Some(since) = filter.since {
-        sql.push_str(" and accepted_at >= ?");
+        sql.push_str(" and o.accepted_at >= ?");
         values.push(Value::from(since.as_micros()));
     }
-    sql.push_str(" order by position desc limit ?");
+    sql.push_str(" order by o.position desc limit ?");
     // One more than asked for tells whether another page follows.
     values.push(Value::from(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)));
     let mut operations = conn

@@ -11,20 +11,24 @@ use crate::fault::Fault;
 use crate::values::{Count, Id, Sha, Time, int};
 
 /// Takes what is due, oldest due first; what has no time of its own comes before.
-pub(crate) fn claim(batch: &mut Batch<'_>, request: &ClaimRequest) -> Result<Vec<Claimed>, Fault> {
+pub(crate) fn claim(batch: &mut Batch<'_, '_>, request: &ClaimRequest) -> Result<Vec<Claimed>, Fault> {
     let live = batch.session(request.session)?;
     // Each part is answered from an index of its own; together they would be a scan.
     let due = batch.all(
-        "select position, id, epoch, plan, wake_at from operations
-             where session is null and ended_at is null and wake_at <= ?1
-         union select position, id, epoch, plan, wake_at from operations
-             where inbox > folded_request and session is null and ended_at is null
-         union select position, id, epoch, plan, wake_at from operations
-             where session is not null and session < ?2
-         union select position, id, epoch, plan, wake_at from operations
-             where session is not null and session = ?2 and wake_at <= ?1
+        "select o.position, o.id, o.epoch, b.plan, o.wake_at from (
+             select position from operations
+                 where session is null and ended_at is null and wake_at <= ?1
+             union select position from operations
+                 where inbox > folded_request and session is null and ended_at is null
+             union select position from operations
+                 where session is not null and session < ?2
+             union select position from operations
+                 where session is not null and session = ?2 and wake_at <= ?1
+         ) due cross join operations o on o.position = due.position
+             cross join beginnings b on b.operation = o.position
+         where o.format <= ?3 and o.table_version <= ?4
          order by 5, 1",
-        params![Time(request.now), int(live.id.0)],
+        params![Time(request.now), int(live.id.0), request.reads.format, request.reads.table],
         |row| {
             let plan = row.get::<_, Option<Sha>>(3)?.map(|plan| plan.0);
             let (operation, epoch) = (row.get::<_, Id>(1)?.0, Epoch(row.get::<_, Count>(2)?.0 + 1));
@@ -49,7 +53,7 @@ pub(crate) fn claim(batch: &mut Batch<'_>, request: &ClaimRequest) -> Result<Vec
 
 /// The holder shows a sign of life: the time from which others may take it is later.
 pub(crate) fn hold_until(
-    batch: &mut Batch<'_>,
+    batch: &mut Batch<'_, '_>,
     session: SessionId,
     operation: OperationId,
     epoch: Epoch,
@@ -69,7 +73,7 @@ pub(crate) fn hold_until(
 
 /// Nobody holds it, and it is due at once. When it waited for a slot that is free, the next waiter is due too.
 pub(crate) fn give_up(
-    batch: &mut Batch<'_>,
+    batch: &mut Batch<'_, '_>,
     session: SessionId,
     operation: OperationId,
     epoch: Epoch,

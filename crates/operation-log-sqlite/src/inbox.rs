@@ -17,7 +17,7 @@ pub(crate) struct Open {
 }
 
 /// Refuses an operation that is not there or has ended.
-pub(crate) fn open(batch: &Batch<'_>, operation: OperationId) -> Result<Open, Fault> {
+pub(crate) fn open(batch: &Batch<'_, '_>, operation: OperationId) -> Result<Open, Fault> {
     let (open, state) = look(batch, operation)?;
     if state.is_ended() {
         return Err(Error::Ended { operation, state }.into());
@@ -25,7 +25,7 @@ pub(crate) fn open(batch: &Batch<'_>, operation: OperationId) -> Result<Open, Fa
     Ok(open)
 }
 
-fn look(batch: &Batch<'_>, operation: OperationId) -> Result<(Open, State), Fault> {
+fn look(batch: &Batch<'_, '_>, operation: OperationId) -> Result<(Open, State), Fault> {
     let found = batch.find(
         "select position, inbox, session, state from operations where id = ?1",
         [Id(operation)],
@@ -49,7 +49,7 @@ pub(crate) fn text(request: &Request) -> Result<String, Error> {
 
 /// Adds a row and answers its number.
 pub(crate) fn insert(
-    batch: &mut Batch<'_>,
+    batch: &mut Batch<'_, '_>,
     open: &Open,
     key: &str,
     request: &str,
@@ -67,7 +67,7 @@ pub(crate) fn insert(
 }
 
 /// Leaves a request. The same again answers the first row, also after the operation ended.
-pub(crate) fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> {
+pub(crate) fn post(batch: &mut Batch<'_, '_>, post: &Post) -> Result<Posted, Fault> {
     let (open, state) = look(batch, post.operation)?;
     let stands = batch.find(
         "select seq, key, request, actor, at from inbox where operation = ?1 and key = ?2",
@@ -90,7 +90,7 @@ pub(crate) fn post(batch: &mut Batch<'_>, post: &Post) -> Result<Posted, Fault> 
 }
 
 /// Who holds it and is, as far as the log can tell, alive.
-fn holder(batch: &Batch<'_>, open: &Open) -> Result<Option<SessionId>, Fault> {
+fn holder(batch: &Batch<'_, '_>, open: &Open) -> Result<Option<SessionId>, Fault> {
     let Some(session) = open.session else { return Ok(None) };
     let alive = batch.find(
         "select 1 from sessions where id = ?1 and closed_at is null and expires_at > ?2",

@@ -2,7 +2,7 @@
 //!
 //! [`SqliteLog::open`] gives reading, the inbox and everything else; the right to append is a session, and one
 //! process at a time has one. What the log promises is in [`redress_operation_log::log`]; the tables are in
-//! `migrations/sqlite`. Read `writer` for how requests share commits, `append` for the heart of it, `lock` for
+//! `migrations/sqlite`. Read `writer` for how requests share commits, `append` for the heart of it, `wal` for checkpoints, `lock` for
 //! how one engine has the file and how a restored backup is noticed.
 
 mod alerts;
@@ -20,11 +20,14 @@ mod log;
 mod open;
 mod outbox;
 mod payloads;
+mod prepared;
 mod readers;
 mod schema;
 mod session;
+mod status;
 mod switches;
 mod values;
+mod wal;
 mod writer;
 
 pub use log::SqliteLog;

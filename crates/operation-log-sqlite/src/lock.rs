@@ -46,6 +46,29 @@ pub(crate) struct Lock {
     pub note: Option<Note>,
 }
 
+/// How often a lock that is not to be had is tried again: whoever only looks ([`is_held`]) has it for a moment.
+const LOOKS: u32 = 3;
+
+fn try_lock(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..LOOKS {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(std::time::Duration::from_millis(2)),
+            answer => return answer,
+        }
+    }
+    file.try_lock()
+}
+
+/// Whether an engine holds the log at `path` now, in whatever process. What cannot be looked at counts as held.
+pub(crate) fn is_held(path: &Path) -> bool {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    match File::open(name) {
+        Ok(file) => file.try_lock_shared().is_err(),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
+}
+
 impl Lock {
     /// Takes the lock of the log at `path`.
     pub(crate) fn take(path: &Path, log: &str) -> Result<Self, Error> {
@@ -60,7 +83,7 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
+        match try_lock(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let by = match read(&mut file) {
@@ -177,7 +200,10 @@ mod tests {
         lock.write(note(1), false).unwrap();
         let error = Lock::take(&path, "a.db").unwrap_err();
         assert_eq!(error.to_string(), "a.db is held by process 42 (engine main) since 1970-01-01T00:00:00Z");
+        assert!(is_held(&path));
         drop(lock);
+        assert!(!is_held(&path));
         Lock::take(&path, "a.db").unwrap();
+        assert!(!is_held(&folder.path().join("b.db")));
     }
 }

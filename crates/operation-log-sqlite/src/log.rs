@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redress_operation_log::{
     AlertRecord, Append, Archived, Audit, Checkpoint, ClaimRequest, Claimed, Cursor, Delivered, Error,
-    Filter, Head, InboxRow, Join, LateResult, OperationHistory, OperationLog, OutboxRow, OutboxSettled, Page,
-    Payload, Post, Posted, Recorded, Repeat, Session, SessionId, StoredEntry, Switch,
+    Filter, Head, InboxRow, Join, LateResult, LogStatus, OperationHistory, OperationLog, OutboxDecision,
+    OutboxRequest, OutboxRow, OutboxSettled, Page, Payload, Post, Posted, Recorded, Repeat, Session,
+    SessionId, StoredEntry, Switch,
 };
 use redress_strategy::{PlanHash, StoredPlan};
 use redress_types::{AlertId, Epoch, Hash, OperationId, Timestamp};
@@ -17,12 +18,13 @@ use tokio::sync::watch;
 
 use crate::batch::Batch;
 use crate::fault::{Fault, to_error};
-use crate::lock::Lock;
+use crate::lock::{self, Lock};
 use crate::open::{self, Options, path_of};
 use crate::readers::Readers;
 use crate::values::Id;
+use crate::wal::{self, Checkpoints};
 use crate::writer::{Shared, Writer};
-use crate::{alerts, append, archive, heads, holding, inbox, outbox, payloads, session, switches};
+use crate::{alerts, append, archive, heads, holding, inbox, outbox, payloads, session, status, switches};
 
 /// A log in one SQLite file. Every acknowledged write has reached the disk.
 ///
@@ -55,10 +57,12 @@ impl SqliteLog {
     pub fn open(url: &str, options: &Options) -> Result<Self, Error> {
         let path = path_of(url)?;
         let log = path.display().to_string();
-        let conn = open::writer(&path, &log, options)?;
+        let mut conn = open::writer(&path, &log, options)?;
         let durability = open::durability(&conn).map_err(|error| to_error(&log, error))?;
         let shared = Arc::new(Shared::new(log.clone(), Arc::clone(&options.clock)));
-        let writer = Writer::start(conn, Arc::clone(&shared))?;
+        let place = wal::Place { path: path.clone(), log: log.clone(), options: options.clone() };
+        let checkpoints = Checkpoints::of(&mut conn, place).map_err(|error| to_error(&log, error))?;
+        let writer = Writer::start(conn, checkpoints, Arc::clone(&shared))?;
         let readers = Readers::new(path.clone(), log, options.clone());
         Ok(Self(Arc::new(Inner { writer, readers, shared, path, durability })))
     }
@@ -72,7 +76,7 @@ impl SqliteLog {
     #[doc(hidden)]
     pub async fn limit_pages(&self, pages: u32) -> Result<(), Error> {
         // It counts for the connection, and takes effect outside and inside of transactions alike.
-        let work = move |batch: &mut Batch<'_>| {
+        let work = move |batch: &mut Batch<'_, '_>| {
             Ok(batch.conn().pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?)
         };
         self.0.writer.write(work).await
@@ -154,6 +158,24 @@ impl OperationHistory for SqliteLog {
         self.read(move |conn| Ok(outbox::of(conn, id)?)).await
     }
 
+    async fn outbox_owed(&self, limit: usize) -> Result<Vec<OutboxRow>, Error> {
+        self.read(move |conn| Ok(outbox::owed(conn, limit)?)).await
+    }
+
+    async fn status(&self) -> Result<LogStatus, Error> {
+        let now = self.0.shared.clock.now();
+        let path = self.0.path.clone();
+        self.read(move |conn| {
+            let mut status = status::of(conn, now)?;
+            // A lease outlives a process that was killed; its lock on the file does not.
+            if !lock::is_held(&path) {
+                status.sessions.clear();
+            }
+            Ok(status)
+        })
+        .await
+    }
+
     async fn late_results(&self, id: OperationId) -> Result<Vec<LateResult>, Error> {
         self.read(move |conn| Ok(archive::late_of(conn, id)?)).await
     }
@@ -187,7 +209,7 @@ impl OperationLog for SqliteLog {
         let path = self.0.path.clone();
         let mut lock = blocking(move || Lock::take(&path, &shared.log)).await?;
         let (engine, noted) = (engine.to_owned(), lock.note.clone());
-        let work = move |batch: &mut Batch<'_>| session::open(batch, &engine, lease, noted.as_ref());
+        let work = move |batch: &mut Batch<'_, '_>| session::open(batch, &engine, lease, noted.as_ref());
         let opened = self.0.writer.write(work).await?;
         // Durable before the session is used: what is written under it must not outlive the memory of it.
         let note = opened.note;
@@ -251,18 +273,16 @@ impl OperationLog for SqliteLog {
         self.0.writer.write(move |batch| archive::keep_late(batch, &late)).await
     }
 
-    async fn outbox_due(
-        &self,
-        session: SessionId,
-        now: Timestamp,
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<OutboxRow>, Error> {
-        self.0.writer.write(move |batch| outbox::due(batch, session, now, until, limit)).await
+    async fn outbox_due(&self, request: OutboxRequest) -> Result<Vec<OutboxRow>, Error> {
+        self.0.writer.write(move |batch| outbox::due(batch, &request)).await
     }
 
     async fn outbox_settle(&self, session: SessionId, settled: OutboxSettled) -> Result<(), Error> {
         self.0.writer.write(move |batch| outbox::settle(batch, session, &settled)).await
+    }
+
+    async fn outbox_decide(&self, decision: OutboxDecision) -> Result<OutboxRow, Error> {
+        self.0.writer.write(move |batch| outbox::decide(batch, &decision)).await
     }
 
     async fn set_switch(&self, key: &str, switch: Option<Switch>) -> Result<(), Error> {

@@ -86,6 +86,18 @@ pub(crate) fn writer(path: &Path, log: &str, options: &Options) -> Result<Connec
     open().map_err(|fault| fault.into_error(log))
 }
 
+/// A second connection to a file that the writer has opened, for checkpoints.
+pub(crate) fn beside(path: &Path, log: &str, options: &Options) -> Result<Connection, Error> {
+    let open = || -> Result<Connection, Fault> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_timeout(options.busy_timeout)?;
+        set_up(&conn, log)?;
+        Ok(conn)
+    };
+    open().map_err(|fault| fault.into_error(log))
+}
+
 /// A connection that only reads.
 pub(crate) fn reader(path: &Path, log: &str, options: &Options) -> Result<Connection, Error> {
     let open = || -> rusqlite::Result<Connection> {
@@ -127,12 +139,13 @@ fn set_up(conn: &Connection, log: &str) -> Result<(), Fault> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.pragma_update(None, "synchronous", "full")?;
     conn.pragma_update(None, "foreign_keys", true)?;
-    // Checkpoints stop the writer: rarer and larger ones cost less in sum. 4,000 pages are 16 MB.
-    conn.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    // Checkpoints stop the writer, and have a thread of their own: see `wal`.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.pragma_update(None, "journal_size_limit", 128 * 1024 * 1024)?;
-    conn.pragma_update(None, "cache_size", -64 * 1024)?;
+    // What is written together is recent and small. A page of the cache costs memory of its own and, at every commit, a
+    // look; what is not in it is read from the system's cache.
+    conn.pragma_update(None, "cache_size", -16 * 1024)?;
     conn.pragma_update(None, "temp_store", "memory")?;
-    conn.set_prepared_statement_cache_capacity(128);
     let mode: String = conn.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
     let synchronous: i64 = conn.pragma_query_value(None, "synchronous", |row| row.get(0))?;
     let foreign_keys: i64 = conn.pragma_query_value(None, "foreign_keys", |row| row.get(0))?;

@@ -22,7 +22,7 @@ pub(crate) fn of(conn: &Connection, id: OperationId) -> rusqlite::Result<Vec<(u6
 }
 
 /// Removes them, salts and all. Answers how many there were.
-pub(crate) fn erase(batch: &mut Batch<'_>, id: OperationId) -> Result<u64, Fault> {
+pub(crate) fn erase(batch: &mut Batch<'_, '_>, id: OperationId) -> Result<u64, Fault> {
     let found = batch.find(
         "select position, ended_at is not null from operations where id = ?1",
         [Id(id)],

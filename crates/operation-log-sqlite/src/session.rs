@@ -10,6 +10,7 @@ use crate::archive;
 use crate::batch::{Batch, Live, Memo};
 use crate::fault::Fault;
 use crate::lock::Note;
+use crate::outbox;
 use crate::values::{Count, Time, int};
 
 /// A session that was opened, and what to note beside the log before it is used.
@@ -22,7 +23,7 @@ pub(crate) struct Opened {
 /// Opens a session for whoever has the lock. Earlier ones are over: their holder is dead, or the lock would be
 /// taken.
 pub(crate) fn open(
-    batch: &mut Batch<'_>,
+    batch: &mut Batch<'_, '_>,
     engine: &str,
     lease: Duration,
     noted: Option<&Note>,
@@ -50,6 +51,7 @@ pub(crate) fn open(
     let now = batch.log_now;
     let expires_at = now.plus(lease);
     batch.run("update sessions set closed_at = ?1 where closed_at is null", [Time(now)])?;
+    outbox::forget_taken(batch)?;
     batch.run(
         "insert into sessions (id, engine, incarnation, opened_at, expires_at, lease_us)
          values (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -85,7 +87,7 @@ fn micros(duration: Duration) -> i64 {
 }
 
 /// Renews the lease; answers the log's own clock.
-pub(crate) fn renew(batch: &mut Batch<'_>, session: SessionId) -> Result<Timestamp, Fault> {
+pub(crate) fn renew(batch: &mut Batch<'_, '_>, session: SessionId) -> Result<Timestamp, Fault> {
     let live = batch.session(session)?;
     let live = Live { expires_at: batch.log_now.plus(live.lease), ..live };
     batch.run(
@@ -97,7 +99,7 @@ pub(crate) fn renew(batch: &mut Batch<'_>, session: SessionId) -> Result<Timesta
 }
 
 /// Ends the session of this process. Another one is not ours to end, or is over.
-pub(crate) fn close(batch: &mut Batch<'_>, session: SessionId) -> Result<(), Fault> {
+pub(crate) fn close(batch: &mut Batch<'_, '_>, session: SessionId) -> Result<(), Fault> {
     if batch.live.is_none_or(|live| live.id != session) {
         return Ok(());
     }

@@ -18,7 +18,7 @@ fn switch(row: &Row<'_>) -> rusqlite::Result<Switch> {
 }
 
 /// Turns a switch off or on again. What changes nothing is not counted as a change.
-pub(crate) fn set(batch: &mut Batch<'_>, key: &str, off: Option<&Switch>) -> Result<(), Fault> {
+pub(crate) fn set(batch: &mut Batch<'_, '_>, key: &str, off: Option<&Switch>) -> Result<(), Fault> {
     let changed = match off {
         Some(off) => batch.run(
             "insert into switches (key, by, reason, since, until) values (?1, ?2, ?3, ?4, ?5)

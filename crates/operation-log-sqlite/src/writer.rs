@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::batch::{Batch, Live, Memo, roll_back};
 use crate::fault::{Fault, to_error};
 use crate::lock::Lock;
+use crate::prepared::Prepared;
+use crate::wal::Checkpoints;
 
 /// Requests that may wait; more wait in their callers.
 const WAITING: usize = 1024;
@@ -53,7 +55,7 @@ impl Shared {
     }
 
     /// After a commit: counts it, takes over what it changed about the session, wakes who waits.
-    fn committed(&self, batch: &Batch<'_>, wrote: bool, before: Option<Live>) {
+    fn committed(&self, batch: &Batch<'_, '_>, wrote: bool, before: Option<Live>) {
         self.commits.fetch_add(u64::from(wrote), Ordering::Relaxed);
         if let Some(before) = before {
             let mut held = self.held();
@@ -80,7 +82,7 @@ impl Shared {
 
 /// A request as the writer's thread sees it. `run` may be called again after a rollback.
 trait Request: Send {
-    fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), rusqlite::Error>;
+    fn run(&mut self, batch: &mut Batch<'_, '_>) -> Result<(), rusqlite::Error>;
     /// Answers with what `run` found, or with this error instead.
     fn answer(self: Box<Self>, instead: Option<Error>);
 }
@@ -88,15 +90,17 @@ trait Request: Send {
 struct Task<T, F> {
     work: F,
     found: Option<Result<T, Error>>,
-    reply: oneshot::Sender<Result<T, Error>>,
+    /// The work goes back with the answer: what it holds is freed by the thread that made it, not by this one, which all
+    /// wait for.
+    reply: oneshot::Sender<(Result<T, Error>, F)>,
 }
 
 impl<T, F> Request for Task<T, F>
 where
     T: Send,
-    F: FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send,
+    F: FnMut(&mut Batch<'_, '_>) -> Result<T, Fault> + Send,
 {
-    fn run(&mut self, batch: &mut Batch<'_>) -> Result<(), rusqlite::Error> {
+    fn run(&mut self, batch: &mut Batch<'_, '_>) -> Result<(), rusqlite::Error> {
         self.found = Some(match (self.work)(batch) {
             Ok(value) => Ok(value),
             Err(Fault::Refused(error)) => Err(error),
@@ -106,13 +110,14 @@ where
     }
 
     fn answer(self: Box<Self>, instead: Option<Error>) {
-        let answer = match (instead, self.found) {
+        let Self { work, found, reply } = *self;
+        let answer = match (instead, found) {
             (Some(error), _) => Err(error),
             (None, Some(found)) => found,
             (None, None) => Err(gone()),
         };
         // Who asked may have stopped waiting; the write stands all the same.
-        let _ = self.reply.send(answer);
+        let _ = reply.send((answer, work));
     }
 }
 
@@ -123,12 +128,16 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn start(conn: Connection, shared: Arc<Shared>) -> Result<Self, Error> {
+    pub(crate) fn start(
+        conn: Connection,
+        checkpoints: Checkpoints,
+        shared: Arc<Shared>,
+    ) -> Result<Self, Error> {
         let (requests, queue) = mpsc::channel(WAITING);
         let failed = format!("{}: its writer could not be started", shared.log);
         let thread = std::thread::Builder::new()
             .name("redress-log".into())
-            .spawn(move || serve(&conn, &shared, queue))
+            .spawn(move || serve(&conn, checkpoints, &shared, queue))
             .map_err(|error| Error::unavailable(failed, error))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
@@ -138,13 +147,14 @@ impl Writer {
     pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
+        F: FnMut(&mut Batch<'_, '_>) -> Result<T, Fault> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let task = Box::new(Task { work, found: None, reply });
         let requests = self.requests.as_ref().ok_or_else(gone)?;
         requests.send(task).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        let (answer, _work) = answer.await.map_err(|_| gone())?;
+        answer
     }
 }
 
@@ -163,12 +173,18 @@ fn gone() -> Error {
     Error::Unavailable { what: "the log's writer has stopped".into(), source: None }
 }
 
-fn serve(conn: &Connection, shared: &Shared, mut queue: mpsc::Receiver<Box<dyn Request>>) {
+fn serve(
+    conn: &Connection,
+    mut checkpoints: Checkpoints,
+    shared: &Shared,
+    mut queue: mpsc::Receiver<Box<dyn Request>>,
+) {
     let mut waiting = Vec::with_capacity(MOST);
     let mut memo = Memo::default();
+    let prepared = Prepared::on(conn);
     while queue.blocking_recv_many(&mut waiting, MOST) > 0 {
         let mut batch = std::mem::take(&mut waiting);
-        match commit(conn, shared, &mut memo, &mut batch) {
+        match commit(&prepared, &checkpoints, shared, &mut memo, &mut batch) {
             Ok(()) => batch.drain(..).for_each(|request| request.answer(None)),
             // Another process is writing: each alone would only wait as long once more.
             Err(rusqlite::Error::SqliteFailure(code, text)) if is_busy(code.code) => {
@@ -182,9 +198,13 @@ fn serve(conn: &Connection, shared: &Shared, mut queue: mpsc::Receiver<Box<dyn R
                     request.answer(Some(to_error(&shared.log, error)));
                 }
             }
-            Err(_) => batch.drain(..).for_each(|request| alone(conn, shared, &mut memo, request)),
+            Err(_) => {
+                let alone = |request| alone(&prepared, &checkpoints, shared, &mut memo, request);
+                batch.drain(..).for_each(alone);
+            }
         }
         waiting = batch;
+        checkpoints.after_commit(conn);
     }
 }
 
@@ -193,9 +213,16 @@ fn is_busy(code: ErrorCode) -> bool {
 }
 
 /// One request in a transaction of its own: so one that cannot be stored fails only itself.
-fn alone(conn: &Connection, shared: &Shared, memo: &mut Memo, request: Box<dyn Request>) {
+fn alone(
+    prepared: &Prepared<'_>,
+    checkpoints: &Checkpoints,
+    shared: &Shared,
+    memo: &mut Memo,
+    request: Box<dyn Request>,
+) {
     let mut one = [request];
-    let failed = commit(conn, shared, memo, &mut one).err().map(|error| to_error(&shared.log, error));
+    let failed =
+        commit(prepared, checkpoints, shared, memo, &mut one).err().map(|error| to_error(&shared.log, error));
     let [request] = one;
     request.answer(failed);
 }
@@ -203,35 +230,33 @@ fn alone(conn: &Connection, shared: &Shared, memo: &mut Memo, request: Box<dyn R
 /// Runs these requests in one transaction. On an error none of them was done, or, when the commit itself was
 /// cut short, nobody knows.
 fn commit(
-    conn: &Connection,
+    prepared: &Prepared<'_>,
+    checkpoints: &Checkpoints,
     shared: &Shared,
     memo: &mut Memo,
     requests: &mut [Box<dyn Request>],
 ) -> rusqlite::Result<()> {
     let held = shared.held().is_some();
-    let done = run(conn, shared, memo, requests);
+    let done = run(prepared, shared, memo, requests);
     if done.is_ok() && held && shared.held().is_none() {
-        // The session was closed: what is in the file beside the database goes into it, so that a copy of the
-        // database alone is whole. A reader can be in the way; then it happens at the next close.
-        if let Err(error) = conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(())) {
-            tracing::warn!(%error, "the write-ahead log could not be emptied");
-        }
+        // The session was closed.
+        checkpoints.empty(prepared.conn());
     }
     if done.is_err() {
-        roll_back(conn);
+        roll_back(prepared.conn());
         *memo = Memo::default();
     }
     done
 }
 
 fn run(
-    conn: &Connection,
+    prepared: &Prepared<'_>,
     shared: &Shared,
     memo: &mut Memo,
     requests: &mut [Box<dyn Request>],
 ) -> rusqlite::Result<()> {
     let live = shared.held().as_ref().map(|(live, _)| *live);
-    let mut batch = Batch::begin(conn, live, shared.clock.now(), memo)?;
+    let mut batch = Batch::begin(prepared, live, shared.clock.now(), memo)?;
     for request in requests.iter_mut() {
         request.run(&mut batch)?;
     }

@@ -13,6 +13,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use common::{assert_proven, begin, folder, open, session, writer};
+use redress_operation_log::conformance::fixture::outbox_request;
 use redress_operation_log::{Error, OperationHistory as _, OperationLog as _};
 use redress_operation_log_sqlite::{Options, SqliteLog};
 
@@ -29,7 +30,8 @@ async fn a_lone_append_is_one_commit() {
     log.append(begin(&writer)).await.unwrap();
     log.next_due().await.unwrap();
     let stale = redress_operation_log::SessionId(99);
-    assert!(matches!(log.outbox_due(stale, common::NOW, common::NOW, 1).await, Err(Error::Stale { .. })));
+    let request = outbox_request(stale, common::NOW, common::NOW, 1);
+    assert!(matches!(log.outbox_due(request).await, Err(Error::Stale { .. })));
     assert_eq!(log.commits() - before, 1);
 }
 

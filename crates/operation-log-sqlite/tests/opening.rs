@@ -12,7 +12,7 @@ mod common;
 use std::path::Path;
 
 use common::{LEASE, NOW, assert_proven, begin, begun, folder, open, rest, session, try_open, writer};
-use redress_operation_log::{Error, OperationHistory as _, OperationLog as _};
+use redress_operation_log::{Error, OperationHistory as _, OperationLog as _, verify};
 use redress_operation_log_sqlite::{Options, SqliteLog};
 use redress_types::Incarnation;
 use rusqlite::Connection;
@@ -63,6 +63,10 @@ fn a_newer_or_incomplete_file_is_refused() {
     assert!(change("drop table holds").contains("column holds.key text"));
     assert!(change("alter table claims rename column key to name").contains("column claims.key text"));
     assert!(change("drop index operations_due").contains("index operations_due on operations (wake_at)"));
+    // As a file from before the first release would look.
+    let before = change("alter table outbox rename column written_at to since");
+    assert!(before.contains("column outbox.written_at integer"), "{before}");
+    assert!(before.contains("begin a new file with this one"), "{before}");
     assert!(change("delete from meta").contains("row in meta"));
 }
 
@@ -145,6 +149,7 @@ async fn what_was_written_is_there_again() {
         session: next,
         now: NOW,
         limit: 10,
+        reads: redress_operation_log::Versions::CURRENT,
         unable: vec![],
         driven: vec![],
         due: NOW.plus(LEASE),
@@ -152,6 +157,18 @@ async fn what_was_written_is_there_again() {
     let claimed = log.claim(request).await.unwrap();
     assert_eq!(claimed.len(), 1);
     assert_eq!((claimed[0].operation, claimed[0].epoch.0), (second.id, 2));
+}
+
+#[tokio::test]
+async fn an_operation_whose_beginning_was_removed_is_missed() {
+    let (_folder, path) = folder();
+    let log = open(&path);
+    let session = session(&log).await;
+    begun(&log, session, 1).await;
+    let by_hand = Connection::open(&path).unwrap();
+    assert_eq!(by_hand.execute("delete from beginnings", []).unwrap(), 1);
+    let report = verify::verify(&log, &verify::Options::default()).await.unwrap();
+    assert!(!report.findings.is_empty(), "{report:?}");
 }
 
 /// Copies a log while nobody has it open.

@@ -16,7 +16,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use common::{LEASE, NOW, assert_proven, begin, begun, folder, open, rest, session, writer};
 use redress_operation_log::{
-    Actor, ClaimRequest, Error, OperationHistory as _, OperationLog as _, Post, Request, SessionId,
+    Actor, ClaimRequest, Error, OperationHistory as _, OperationLog as _, Post, Request, SessionId, Versions,
 };
 use redress_types::OperationId;
 
@@ -100,7 +100,15 @@ async fn child() {
 }
 
 fn claim_all(session: SessionId) -> ClaimRequest {
-    ClaimRequest { session, now: NOW, limit: 1_000_000, unable: vec![], driven: vec![], due: NOW.plus(LEASE) }
+    ClaimRequest {
+        session,
+        now: NOW,
+        limit: 1_000_000,
+        reads: Versions::CURRENT,
+        unable: vec![],
+        driven: vec![],
+        due: NOW.plus(LEASE),
+    }
 }
 
 #[tokio::test]

@@ -112,6 +112,7 @@ where
         "a freed slot wakes one waiter, by acceptance": slots::by_acceptance;
         "a freed slot wakes one waiter, by position": slots::by_position;
         "a waiter given up passes a free slot on": slots::given_up;
+        "a waiter that is due and that nobody takes keeps the slot from nobody": slots::passed_over;
         "a join is counted with its claim and its inbox row": inbox::join;
         "a join that cannot be is refused whole": inbox::join_refused;
         "a repeat counts on the alert's record only": inbox::repeat;
@@ -126,6 +127,7 @@ where
         "an expired session's operations are claimed at once": holding::expired;
         "a held operation is left alone until its due time": holding::held;
         "plans that the engine cannot run are left alone": holding::unable;
+        "operations that need more than the engine reads are left alone": holding::versions;
         "the oldest due are claimed first, at most so many": holding::oldest_first;
         "what was given up is due at once": holding::give_up;
         "the next due time is known": holding::next_due;
@@ -136,9 +138,16 @@ where
         "a row that is taken is not given again until then": outbox::taken;
         "each outcome of a delivery is kept": outbox::outcomes;
         "only who has taken a row settles it": outbox::stale;
+        "rows for executors that the engine has not are left alone": outbox::executors;
+        "what is owed is listed until it is delivered": outbox::owed;
+        "a person has a row tried again": outbox::retry;
+        "a row tried again waits for the one that is being delivered": outbox::retry_waits;
+        "a person closes a row": outbox::close;
+        "how the log stands is known": readers::status;
         "late results are kept, in order, each once": archive::late;
         "payloads lie beside their entry until they are erased": archive::payloads;
         "an archived operation leaves its alert ids and its sum": archive::remove;
+        "what owes the world something is not archived": archive::still_owing;
         "only what ended, and is unchanged, is removed": archive::not_removed;
         "checkpoints are chained and cover everything": archive::checkpoints;
         "who follows misses nothing": readers::follow;

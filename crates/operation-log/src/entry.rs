@@ -12,6 +12,31 @@ use crate::session::SessionId;
 /// The version of an entry's JSON form.
 pub const FORMAT: u16 = 1;
 
+/// What a program must be able to read to fold an operation: the highest of its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// Of the entries' JSON form.
+    pub format: u16,
+    /// Of the machine's table.
+    pub table: u16,
+}
+
+impl Versions {
+    /// What this program writes, and the highest that it reads.
+    pub const CURRENT: Self = Self { format: FORMAT, table: TABLE_VERSION };
+
+    /// Whether a program that reads up to `self` can fold an operation of `other`.
+    pub const fn reads(self, other: Self) -> bool {
+        other.format <= self.format && other.table <= self.table
+    }
+
+    /// The higher of each.
+    #[must_use]
+    pub fn highest(self, other: Self) -> Self {
+        Self { format: self.format.max(other.format), table: self.table.max(other.table) }
+    }
+}
+
 /// The events of one commit of one operation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -93,6 +118,11 @@ impl Entry {
         let hash = link(previous, &body);
         Ok((body, hash))
     }
+
+    /// What a program must be able to read to fold it.
+    pub const fn versions(&self) -> Versions {
+        Versions { format: self.format, table: self.table }
+    }
 }
 
 /// The hash of an entry: over the hash of the entry before it (zeros before the first) and its bytes.
@@ -112,7 +142,7 @@ impl StoredEntry {
             seq,
             source,
         })?;
-        if entry.format > FORMAT || entry.table > TABLE_VERSION {
+        if !Versions::CURRENT.reads(entry.versions()) {
             let (format, table) = (entry.format, entry.table);
             return Err(Unreadable::Newer { operation, seq, format, table });
         }

@@ -309,6 +309,11 @@ pub enum HoldReason {
         /// Its key.
         switch: String,
     },
+    /// No engine at work can run its plan.
+    Missing {
+        /// What they lack: an executor or a check, or what one of them must accept.
+        what: String,
+    },
 }
 
 impl std::fmt::Display for HoldReason {
@@ -318,6 +323,7 @@ impl std::fmt::Display for HoldReason {
             Self::TargetBusy { slot, holder } => write!(f, "operation {holder} is at work on {slot}"),
             Self::Budget { key, most } => write!(f, "the budget {key} of {most} is used up"),
             Self::Paused { switch } => write!(f, "{switch} is paused"),
+            Self::Missing { what } => write!(f, "no engine at work has {what}"),
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::entry::StoredEntry;
 use crate::error::Error;
 use crate::record::{
     AlertRecord, Append, Archived, Audit, Checkpoint, ClaimRequest, Claimed, Cursor, Delivered, Filter, Head,
-    InboxRow, Join, LateResult, OutboxRow, OutboxSettled, Page, Payload, Post, Posted, Recorded, Repeat,
-    Switch,
+    InboxRow, Join, LateResult, LogStatus, OutboxDecision, OutboxRequest, OutboxRow, OutboxSettled, Page,
+    Payload, Post, Posted, Recorded, Repeat, Switch,
 };
 use crate::session::{Session, SessionId};
 
@@ -51,6 +51,12 @@ pub trait OperationHistory: Send + Sync + 'static {
 
     /// The outbox rows of an operation, in order.
     async fn outbox_of(&self, id: OperationId) -> Result<Vec<OutboxRow>, Error>;
+
+    /// Outbox rows that are owed or that a person has, in position order; at most `limit`.
+    async fn outbox_owed(&self, limit: usize) -> Result<Vec<OutboxRow>, Error>;
+
+    /// How the log stands. Answered by the log itself, so that an answer says that it can be reached.
+    async fn status(&self) -> Result<LogStatus, Error>;
 
     /// Results that came too late to count, in the order they came.
     async fn late_results(&self, id: OperationId) -> Result<Vec<LateResult>, Error>;
@@ -129,7 +135,8 @@ pub trait OperationLog: OperationHistory {
     /// [`Error::DifferentContent`] when the key stands with another request.
     async fn post(&self, post: Post) -> Result<Posted, Error>;
 
-    /// Takes operations that are due and held by nobody alive, under a higher epoch; oldest due first.
+    /// Takes operations that are due, held by nobody alive and such as the engine reads, under a higher epoch;
+    /// oldest due first.
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>, Error>;
 
     /// Says that the holder of an operation shows a sign of life until then: its due time, without an entry.
@@ -157,18 +164,22 @@ pub trait OperationLog: OperationHistory {
     /// Keeps a result that came too late, with the reason, beside the log.
     async fn keep_late(&self, late: LateResult) -> Result<(), Error>;
 
-    /// Outbox rows that are due at `now` and are the first of their order key; at most `limit`. Each is taken
-    /// by this session until `until`.
-    async fn outbox_due(
-        &self,
-        session: SessionId,
-        now: Timestamp,
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<OutboxRow>, Error>;
+    /// Outbox rows that are due, are the first of their order key and are for an executor that the engine has; at
+    /// most `limit`, about in the order in which they became due. Each is taken by the session, until then or until
+    /// the session is over. No row of an order key is given while another one of it is taken.
+    async fn outbox_due(&self, request: OutboxRequest) -> Result<Vec<OutboxRow>, Error>;
 
     /// Records how the delivery of an outbox row went.
     async fn outbox_settle(&self, session: SessionId, settled: OutboxSettled) -> Result<(), Error>;
+
+    /// Carries out what a person decided on an outbox row that is not delivered yet, as
+    /// [`OutboxDecision::carry_out`] says; needs no session. Answers the row as it stands afterwards. A row that is
+    /// being delivered at the moment is tried again only after that; once closed, its delivery does not count.
+    ///
+    /// # Errors
+    /// [`Error::Unstorable`] when there is no such row, [`Error::DifferentContent`] when it was delivered or, for a
+    /// retry, closed.
+    async fn outbox_decide(&self, decision: OutboxDecision) -> Result<OutboxRow, Error>;
 
     /// Turns a switch off (`Some`) or on again (`None`). A change is announced by [`Self::wakeups`]; who was refused
     /// by the switch looks again within a minute, whatever end it had.

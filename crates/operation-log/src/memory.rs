@@ -25,8 +25,8 @@ use crate::error::Error;
 use crate::log::{OperationHistory, OperationLog};
 use crate::record::{
     AlertRecord, Append, Archived, Audit, Checkpoint, ClaimRequest, Claimed, Cursor, Delivered, Filter, Head,
-    InboxRow, Join, LateResult, OutboxRow, OutboxSettled, Page, Payload, Post, Posted, Recorded, Repeat,
-    Switch,
+    InboxRow, Join, LateResult, LogStatus, OutboxDecision, OutboxRequest, OutboxRow, OutboxSettled, Page,
+    Payload, Post, Posted, Recorded, Repeat, Switch,
 };
 use crate::session::{Session, SessionId};
 
@@ -122,6 +122,15 @@ impl OperationHistory for MemoryLog {
         Ok(self.tables().outbox_of(id))
     }
 
+    async fn outbox_owed(&self, limit: usize) -> Result<Vec<OutboxRow>, Error> {
+        Ok(self.tables().outbox_owed(limit))
+    }
+
+    async fn status(&self) -> Result<LogStatus, Error> {
+        let now = self.now();
+        Ok(self.tables().status(now))
+    }
+
     async fn late_results(&self, id: OperationId) -> Result<Vec<LateResult>, Error> {
         Ok(self.tables().operations.get(&id).map(|row| row.late.clone()).unwrap_or_default())
     }
@@ -214,16 +223,10 @@ impl OperationLog for MemoryLog {
         self.write(|tables, _| tables.keep_late(late))
     }
 
-    async fn outbox_due(
-        &self,
-        session: SessionId,
-        now: Timestamp,
-        until: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<OutboxRow>, Error> {
+    async fn outbox_due(&self, request: OutboxRequest) -> Result<Vec<OutboxRow>, Error> {
         self.write(|tables, log_now| {
-            tables.current(session, log_now)?;
-            Ok(tables.outbox_due(session, now, until, limit, log_now))
+            tables.current(request.session, log_now)?;
+            Ok(tables.outbox_due(&request, log_now))
         })
     }
 
@@ -232,6 +235,10 @@ impl OperationLog for MemoryLog {
             tables.current(session, log_now)?;
             tables.outbox_settle(session, settled)
         })
+    }
+
+    async fn outbox_decide(&self, decision: OutboxDecision) -> Result<OutboxRow, Error> {
+        self.write(|tables, _| tables.outbox_decide(&decision))
     }
 
     async fn set_switch(&self, key: &str, switch: Option<Switch>) -> Result<(), Error> {

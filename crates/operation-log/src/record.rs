@@ -5,9 +5,11 @@ mod audit;
 mod head;
 mod inbox;
 mod outbox;
+mod status;
 
 pub use append::*;
 pub use audit::*;
 pub use head::*;
 pub use inbox::*;
 pub use outbox::*;
+pub use status::*;

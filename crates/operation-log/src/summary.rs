@@ -306,7 +306,10 @@ fn working(operation: &Operation, head: &Head, here: Timestamp) -> Waits {
 fn holder(reason: &HoldReason) -> Option<OperationId> {
     match reason {
         HoldReason::TargetBusy { holder, .. } => Some(*holder),
-        HoldReason::Cooldown { .. } | HoldReason::Budget { .. } | HoldReason::Paused { .. } => None,
+        HoldReason::Cooldown { .. }
+        | HoldReason::Budget { .. }
+        | HoldReason::Paused { .. }
+        | HoldReason::Missing { .. } => None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What can be asked on the command line, and the help that teaches it by example.
 
+mod service;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use redress_engine::operation_log::Decision;
 use redress_fsm::State;
 use redress_types::{Hash, Timestamp, parse_duration};
+
+pub(crate) use self::service::{Neighbours, Reconcile, Serve};
 
 /// Automatic remediation as an explicit state machine.
 ///
@@ -33,7 +37,7 @@ Exit status: 0 done, 1 it ended otherwise, 2 bad usage or bad input, 3 something
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Global {
-    /// The database of the log: sqlite://FILE, a path, or memory: [default: sqlite://redress.db]
+    /// The log: sqlite://FILE, a path, postgres://…, or memory: [default: sqlite://redress.db]
     ///
     /// Without it REDRESS_DATABASE_URL counts, then DATABASE_URL.
     #[arg(long, global = true, value_name = "URL", env = "REDRESS_DATABASE_URL", hide_env_values = true)]
@@ -51,11 +55,27 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Remediate the alerts of a file, and carry on what an earlier run left
     Run(Run),
+    /// Serve alerts over HTTP: Alertmanager's webhook, a native intake, the history
+    Serve(Box<Serve>),
+    /// Bring the database of the log to this program's format
+    #[command(after_help = "\
+Example:
+  redress migrate --db postgres://redress@db/redress
+
+`run` and `serve` do the same when they start. Safe beside running engines, and when two start at once.")]
+    Migrate,
+    /// Compare the alert tables and the cache with the log, and repair them
+    Reconcile(Reconcile),
     /// Look at operations, cancel them, decide on suspended ones
     #[command(subcommand)]
     Operations(Operations),
     /// Prove the log: chains, guards, invariants
     Verify(Verify),
+    /// Look at what the log still owes: try a delivery again, or close it
+    #[command(subcommand)]
+    Outbox(Outbox),
+    /// Move ended operations to a file of JSON lines that prove themselves
+    Archive(Archive),
     /// Show the state machine
     Fsm(Fsm),
     /// Measure operations per second on this machine's disk
@@ -68,11 +88,15 @@ Example:
         /// bash, elvish, fish, powershell or zsh
         shell: clap_complete::Shell,
     },
-    /// Print the man page
+    /// Print the man page, or that of a command
     #[command(after_help = "\
-Example:
-  redress man > ~/.local/share/man/man1/redress.1")]
-    Man,
+Examples:
+  redress man > ~/.local/share/man/man1/redress.1
+  redress man operations list | man -l -")]
+    Man {
+        /// The command, as it is called
+        command: Vec<String>,
+    },
 }
 
 /// `redress run`.
@@ -97,6 +121,18 @@ pub(crate) struct Run {
     /// The alerts: a file, or - for standard input; left out: only carry on
     #[arg(value_name = "FILE")]
     pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub remedy: Remedy,
+    #[command(flatten)]
+    pub neighbours: Neighbours,
+    /// How long to wait for the operations to end
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub wait: Duration,
+}
+
+/// How services are rolled back and looked at.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Remedy {
     /// How long the mock rollback takes
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, env = "REMEDIATION_ROLLBACK_SLEEP")]
     pub rollback_sleep: Duration,
@@ -106,9 +142,6 @@ pub(crate) struct Run {
     /// Verify by this URL of the service itself: a GET that answers 2xx; repeatable
     #[arg(long, value_name = "URL")]
     pub check: Vec<String>,
-    /// How long to wait for the operations to end
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
-    pub wait: Duration,
 }
 
 /// `redress operations`.
@@ -148,7 +181,7 @@ pub(crate) struct List {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub limit: u16,
     /// Where the page before ended
-    #[arg(long)]
+    #[arg(long, value_parser = cursor)]
     pub cursor: Option<u64>,
 }
 
@@ -245,12 +278,63 @@ impl DecisionFlags {
     }
 }
 
+/// `redress outbox`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  redress outbox list
+  redress outbox retry 1842.0 --reason 'the tables are writable again'
+  redress outbox close 1842.0 --reason 'written by hand'")]
+pub(crate) enum Outbox {
+    /// What is owed, or waits for a person, oldest first
+    List,
+    /// Try a row again now
+    Retry {
+        /// The row, as `list` names it
+        #[arg(value_parser = outbox_row)]
+        row: (u64, u32),
+        /// Why, for the record
+        #[arg(long, value_parser = reason)]
+        reason: String,
+    },
+    /// Give a row up: it need not be delivered any more
+    Close {
+        /// The row, as `list` names it
+        #[arg(value_parser = outbox_row)]
+        row: (u64, u32),
+        /// Why, for the record
+        #[arg(long, value_parser = reason)]
+        reason: String,
+    },
+}
+
+/// `redress archive`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  redress archive --to 2026.jsonl                      what ended more than 90 days ago
+  redress archive --to 2026.jsonl --older-than 30d
+  redress verify --archive 2026.jsonl                  prove the file, without the log
+
+An operation is removed after its line is on the disk, and only when nothing of it is owed. The alert ids stay in
+the log with a digest of the outcome: an alert that comes again in a year is answered, not run. May run beside an
+engine; killed half-way, the same command goes on, and may write an operation's line a second time.")]
+pub(crate) struct Archive {
+    /// The file that the lines are added to
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Operations that ended so long ago
+    #[arg(long, value_name = "DURATION", default_value = "90d", value_parser = parse_duration)]
+    pub older_than: Duration,
+}
+
 /// `redress verify`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   redress verify
   redress verify --json
+  redress verify --archive 2026.jsonl
   redress verify --checkpoint 12:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 
 With REDRESS_CHECKPOINT_KEY set, the signatures of checkpoints are checked too. May run beside an engine.
@@ -260,6 +344,9 @@ pub(crate) struct Verify {
     /// A checkpoint that was noted elsewhere: it must be in the chain
     #[arg(long, value_name = "NUMBER:HASH", value_parser = checkpoint)]
     pub checkpoint: Option<(u64, Hash)>,
+    /// Prove this archive file instead of the log
+    #[arg(long, value_name = "FILE", conflicts_with = "checkpoint")]
+    pub archive: Option<PathBuf>,
 }
 
 /// `redress fsm`.
@@ -284,15 +371,37 @@ pub(crate) enum FsmWhat {
 
 /// `redress bench`.
 #[derive(Args, Clone, Debug)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 Examples:
   redress bench
   redress bench --db sqlite:///var/lib/bench.db --operations 20000 --in-flight 256 --steps 3 --json
   redress bench --operations 500 --in-flight 1       the latency of a lone operation
+  redress bench --db postgres://redress@db/bench --engines 2
+  redress bench intake --rate 1000 --seconds 30      how the HTTP service takes alerts meanwhile
 
 Without --db the database is made in the folder for temporary files and removed; on some machines that folder is
-memory, and then the numbers say nothing about a disk. A database that holds operations is refused.")]
+memory, and then the numbers say nothing about a disk. A database that holds operations is refused. In Postgres the
+same rows are written once more in a schema of their own, which is removed; the operations that were measured stay."
+)]
 pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub what: Option<BenchWhat>,
+    #[command(flatten)]
+    pub throughput: Throughput,
+}
+
+/// What is measured instead.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum BenchWhat {
+    /// Measure how the HTTP service takes alerts, at a steady rate, while operations run
+    Intake(Intake),
+}
+
+/// How much is run.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Throughput {
     /// Operations in all
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub operations: u32,
@@ -302,6 +411,47 @@ pub(crate) struct Bench {
     /// Steps of each
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub steps: u32,
+    /// Engines that share the work, each with connections of its own; more than one only with Postgres
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub engines: u32,
+}
+
+/// `redress bench intake`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  redress bench intake
+  redress bench intake --db postgres://redress@db/bench --rate 1000 --seconds 30 --json
+  redress bench intake --db postgres://redress@db/bench --redis redis://cache:6379/0      with tables and cache
+
+The service runs in this process, on a free port of the loopback, with an engine that remediates each alert by the
+mock rollback, every one on a target of its own. Alerts are sent when they are due, whatever became of those before,
+and times count from when they were due: a service that stalls is charged for all that it kept waiting.
+
+Exit status: 0 every acknowledged alert is in the log and its target was restored, 1 one is not, 2 it could not be
+measured.")]
+pub(crate) struct Intake {
+    /// Alerts per second, one in each request
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+    /// For how long
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    pub seconds: u32,
+    /// Connections, kept open; each has one request at a time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub connections: u32,
+    /// How long the mock rollback takes
+    #[arg(long, value_name = "DURATION", default_value = "100ms", value_parser = duration)]
+    pub rollback_sleep: Duration,
+    /// How long to wait afterwards for the operations to end
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub wait: Duration,
+    /// Keep the alert tables too: postgres://… or sqlite://FILE
+    #[arg(long, value_name = "URL")]
+    pub tables: Option<String>,
+    /// Keep the tables, where the log is unless --tables says otherwise, and this cache: redis://HOST:PORT/DB
+    #[arg(long, value_name = "URL")]
+    pub redis: Option<String>,
 }
 
 /// The longest duration that is taken: a year.
@@ -334,6 +484,10 @@ fn since(text: &str) -> Result<Since, String> {
         .map_err(|_| "write a time like 2026-01-31T12:00:00Z, or so long ago like 24h".into())
 }
 
+fn cursor(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "not a cursor; the last line of a page names the next one".to_owned())
+}
+
 fn reason(text: &str) -> Result<String, String> {
     bounded(text, 1000)
 }
@@ -348,6 +502,12 @@ fn bounded(text: &str, most: usize) -> Result<String, String> {
         n if n > most => Err(format!("has {n} characters; at most {most} are taken")),
         _ => Ok(text.to_owned()),
     }
+}
+
+fn outbox_row(text: &str) -> Result<(u64, u32), String> {
+    let wrong = || "write POSITION.INDEX, as `redress outbox list` prints it".to_owned();
+    let (position, index) = text.split_once('.').ok_or_else(wrong)?;
+    Ok((position.parse().map_err(|_| wrong())?, index.parse().map_err(|_| wrong())?))
 }
 
 fn checkpoint(text: &str) -> Result<(u64, Hash), String> {

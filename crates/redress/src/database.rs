@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Error, bail};
 use redress_operation_log::{MemoryLog, OperationLog};
+use redress_operation_log_postgres::{Migrate, Options as PostgresOptions, PostgresLog};
 use redress_operation_log_sqlite::{Options, SqliteLog, path_of};
 use redress_types::SystemClock;
 
@@ -16,12 +17,20 @@ pub(crate) const DEFAULT: &str = "sqlite://redress.db";
 const SHARED_NAME: &str = "DATABASE_URL";
 
 /// Where a log is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// In this process only.
     Memory,
     /// In a SQLite file: the text that names it, and how the user may name it again.
     File(String),
+    /// In a Postgres database: its URL, which may hold a password.
+    Postgres(String),
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.shown())
+    }
 }
 
 impl Place {
@@ -43,11 +52,14 @@ impl Place {
         if matches!(text, "memory:" | "memory" | "memory://" | ":memory:" | "sqlite::memory:") {
             return Ok(Self::Memory);
         }
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self::Postgres(text.to_owned()));
+        }
         if let Some((scheme, _)) = text.split_once("://").filter(|(scheme, _)| *scheme != "sqlite") {
             // The rest may hold a password.
             bail!(
-                "this build keeps its log in a SQLite file or in memory, not in {scheme}://; name sqlite://FILE \
-                 with --db or REDRESS_DATABASE_URL"
+                "the log is kept in a SQLite file, in Postgres or in memory, not in {scheme}://; name sqlite://FILE \
+                 or postgres://USER@HOST/NAME with --db or REDRESS_DATABASE_URL"
             );
         }
         if text.starts_with("sqlite:") && text.contains('?') {
@@ -58,17 +70,20 @@ impl Place {
     }
 
     /// Opens it to run an engine on; makes the file when there is none.
-    pub(crate) fn open(&self) -> Result<Arc<dyn OperationLog>, Error> {
+    pub(crate) async fn open(&self) -> Result<Arc<dyn OperationLog>, Error> {
         match self {
             Self::Memory => Ok(Arc::new(MemoryLog::new(Arc::new(SystemClock)))),
             Self::File(url) => Ok(Arc::new(self.file(url, true)?)),
+            Self::Postgres(url) => Ok(Arc::new(self.postgres(url, Migrate::Auto).await?)),
         }
     }
 
     /// Opens what is there already, to read it or to leave a request. Makes nothing.
-    pub(crate) fn open_existing(&self) -> Result<Arc<dyn OperationLog>, Error> {
-        let Self::File(url) = self else {
-            bail!("a log in memory ends with the process that has it; name a file with --db");
+    pub(crate) async fn open_existing(&self) -> Result<Arc<dyn OperationLog>, Error> {
+        let url = match self {
+            Self::File(url) => url,
+            Self::Postgres(url) => return Ok(Arc::new(self.postgres(url, Migrate::Check).await?)),
+            Self::Memory => bail!("a log in memory ends with the process that has it; name a file with --db"),
         };
         let path = path_of(url)?;
         if !path.exists() {
@@ -94,10 +109,26 @@ impl Place {
         SqliteLog::open(url, &options).with_context(|| format!("opening the database {}", path.display()))
     }
 
+    async fn postgres(&self, url: &str, migrate: Migrate) -> Result<PostgresLog, Error> {
+        let options = PostgresOptions { migrate, ..PostgresOptions::default() };
+        PostgresLog::open(url, &options)
+            .await
+            .with_context(|| format!("opening the database {}", self.shown()))
+    }
+
+    /// What names it, without a password.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Self::Memory => "memory:".to_owned(),
+            Self::File(url) => url.clone(),
+            Self::Postgres(url) => without_password(url),
+        }
+    }
+
     /// The file, when it is one.
     pub(crate) fn path(&self) -> Option<std::path::PathBuf> {
         match self {
-            Self::Memory => None,
+            Self::Memory | Self::Postgres(_) => None,
             Self::File(url) => path_of(url).ok(),
         }
     }
@@ -108,8 +139,26 @@ impl Place {
             Self::Memory => " --db memory:".to_owned(),
             Self::File(url) if url == DEFAULT => String::new(),
             Self::File(url) => format!(" --db {}", quoted(url)),
+            Self::Postgres(_) => format!(" --db {}", quoted(&self.shown())),
         }
     }
+}
+
+/// A URL without what stands between the user's name and the `@`, and without its parameters, which may hold a
+/// password too.
+fn without_password(url: &str) -> String {
+    let (url, _) = url.split_once('?').unwrap_or((url, ""));
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) =
+        rest.split_once('/').map_or((rest, None), |(authority, path)| (authority, Some(path)));
+    let authority = match authority.rsplit_once('@') {
+        Some((credentials, host)) => {
+            let user = credentials.split(':').next().unwrap_or_default();
+            format!("{user}@{host}")
+        }
+        None => authority.to_owned(),
+    };
+    path.map_or_else(|| format!("{scheme}://{authority}"), |path| format!("{scheme}://{authority}/{path}"))
 }
 
 /// This program as it was called, so that a command that is shown can be pasted.
@@ -147,8 +196,13 @@ mod tests {
         assert_eq!(read("memory:"), Ok(Place::Memory));
         assert_eq!(read("sqlite://a.db"), Ok(Place::File("sqlite://a.db".into())));
         assert_eq!(read("a b.db"), Ok(Place::File("a b.db".into())));
-        let refused = read("postgres://me:hunter2@db/x").unwrap_err();
-        assert!(refused.contains("postgres://") && !refused.contains("hunter2"), "{refused}");
+        let postgres = read("postgres://me:hunter2@db:5432/x?sslmode=require&password=hunter2").unwrap();
+        assert_eq!(postgres.shown(), "postgres://me@db:5432/x");
+        assert_eq!(postgres.as_option(), " --db postgres://me@db:5432/x");
+        assert!(!format!("{postgres:?}").contains("hunter2"));
+        assert_eq!(without_password("postgres://me:a@b:c@db/x"), "postgres://me@db/x");
+        let refused = read("mysql://me:hunter2@db/x").unwrap_err();
+        assert!(refused.contains("mysql://") && !refused.contains("hunter2"), "{refused}");
         assert!(read("sqlite://a.db?mode=rwc").unwrap_err().contains("parameters"));
         assert!(read("sqlite://").is_err());
     }

@@ -4,15 +4,23 @@
 //! [`run`] for the main job, [`database`] for which log a command opens, [`text`] for how what others wrote is
 //! printed safely.
 
+mod archive;
 mod bench;
 mod cli;
 mod database;
 mod fsm;
 mod logging;
+mod migrate;
+mod neighbours;
 mod operations;
+mod outbox;
+mod reconcile;
 mod run;
+mod serve;
+mod signals;
 mod text;
 mod verify;
+mod wiring;
 
 use std::process::ExitCode;
 
@@ -62,6 +70,11 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Error> {
         Command::Run(asked) => block_on(run::run(&global, asked)),
         Command::Operations(asked) => block_on(operations::operations(&global, asked)),
         Command::Verify(asked) => block_on(verify::verify(&global, asked)),
+        Command::Serve(asked) => block_on(serve::serve(&global, *asked)),
+        Command::Migrate => block_on(migrate::migrate(&global)),
+        Command::Reconcile(asked) => block_on(reconcile::reconcile(&global, asked)),
+        Command::Outbox(asked) => block_on(outbox::outbox(&global, asked)),
+        Command::Archive(asked) => block_on(archive::archive(&global, asked)),
         Command::Fsm(asked) => fsm::fsm(&global, asked),
         Command::Bench(asked) => block_on(bench::bench(&global, asked)),
         Command::Completions { shell } => {
@@ -69,12 +82,27 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Error> {
             clap_complete::generate(shell, &mut Arguments::command(), "redress", &mut script);
             text::print_bytes(&script)
         }
-        Command::Man => {
+        Command::Man { command } => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Arguments::command()).render(&mut page)?;
+            clap_mangen::Man::new(named(&command)?).render(&mut page)?;
             text::print_bytes(&page)
         }
     }
+}
+
+/// A command by its words, as the page of its own name.
+fn named(words: &[String]) -> Result<clap::Command, Error> {
+    let mut command = Arguments::command();
+    // Options that every command takes are then part of each.
+    command.build();
+    let mut name = command.get_name().to_owned();
+    for word in words {
+        let found = command.get_subcommands().find(|command| command.get_name() == word).cloned();
+        command = found.ok_or_else(|| anyhow::anyhow!("there is no command {word:?} in `{name}`"))?;
+        name = format!("{name} {word}");
+    }
+    let whole = command.get_bin_name().unwrap_or(&name).replace(' ', "-");
+    Ok(command.display_name(whole))
 }
 
 fn block_on(work: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {

@@ -13,7 +13,10 @@ const KEY: &str = "REDRESS_CHECKPOINT_KEY";
 
 /// Proves the log and prints what was checked and found.
 pub(crate) async fn verify(global: &Global, asked: Verify) -> Result<Exit, Error> {
-    let log = Place::of(global)?.open_existing()?;
+    if let Some(file) = &asked.archive {
+        return crate::archive::verify(global, file);
+    }
+    let log = Place::of(global)?.open_existing().await?;
     let options = Options { key: checkpoint_key(), expect: asked.checkpoint };
     let report = prove(&*log, &options).await.context("verifying the log")?;
     if global.json {

@@ -11,8 +11,8 @@ fn a_database_that_cannot_be_is_refused_with_the_reason() {
     let place = Place::new();
     place.write("text.db", "this is not a database, and is long enough to be looked at as one. ".repeat(20));
     let cases = [
-        ("postgres://me:hunter2@localhost/x", "SQLite file or in memory"),
-        ("mysql://x", "SQLite file or in memory"),
+        ("postgres://me:hunter2@127.0.0.1:1/x", "opening the database postgres://me@127.0.0.1:1/x"),
+        ("mysql://me:hunter2@x", "in a SQLite file, in Postgres or in memory, not in mysql://"),
         ("sqlite://", "names no file"),
         ("sqlite://a.db?mode=rwc", "has parameters"),
         ("text.db", "text.db"),
@@ -54,10 +54,10 @@ fn the_environment_names_the_database() {
     assert!(String::from_utf8_lossy(&output.stdout).contains(" --db sqlite://b.db"));
     assert!(place.path("b.db").exists());
     let mut command = place.command(&["operations", "list"]);
-    command.env("DATABASE_URL", "postgres://x").env("REDRESS_DATABASE_URL", "b.db");
+    command.env("DATABASE_URL", "mysql://x").env("REDRESS_DATABASE_URL", "b.db");
     assert!(command.output().unwrap().status.success());
     let mut command = place.command(&["operations", "list"]);
-    let output = command.env("DATABASE_URL", "postgres://x").output().unwrap();
+    let output = command.env("DATABASE_URL", "mysql://x").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("the database (DATABASE_URL)"));
 }
 

@@ -3,17 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redress_action::{ActionExecutor, Check};
+use redress_action::{ActionExecutor, Check, OnFailure};
 use redress_types::{Alert, Hash, Target};
 use serde_json::Value;
 
-use crate::plan::{FORMAT, Limits, OnError, OnFailure, Plan, PlanCheck, PlanStep, Rate, StoredPlan, Tries};
+use crate::plan::{FORMAT, Limits, OnError, Plan, PlanCheck, PlanStep, Rate, StoredPlan, Tries};
 use crate::trigger::Trigger;
 
 /// The most steps a strategy may have, its compensation counted by itself.
 pub const MAX_STEPS: usize = 64;
 /// The most checks a strategy may have.
 pub const MAX_CHECKS: usize = 32;
+/// The most labels that may narrow a strategy's target, and the most bytes of the name of each.
+pub const MAX_SLOT_LABELS: usize = 8;
+const SLOT_LABEL_BYTES_MAX: usize = 128;
+/// How long one look with an engine's default check may take.
+pub const DEFAULT_CHECK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many operations may be admitted for one fingerprint, unless a strategy says otherwise: 5 in 6 hours.
+pub const FINGERPRINT_RATE: Rate = Rate { most: 5, window_ms: 6 * 3_600_000 };
 
 /// When it applies and what to do: a trigger and a frozen plan.
 #[derive(Clone, Debug)]
@@ -44,10 +51,24 @@ impl Strategy {
         &self.plan
     }
 
-    /// What makes two of its operations on one target the same: strategy, target and the parameters taken from
-    /// labels (the deployment to roll back is one).
+    /// Whether it names a check. One that names none is given the engine's default check when that starts.
+    pub fn has_check(&self) -> bool {
+        !self.plan.plan.checks.is_empty()
+    }
+
+    /// The same strategy with one check more, frozen anew: what an engine does with its default check.
+    ///
+    /// # Errors
+    /// [`Invalid`] when it has as many checks as it may have, or the check's configuration is no JSON.
+    pub fn with_check(self, check: &dyn Check, timeout: Duration) -> Result<Self, Invalid> {
+        let Self { trigger, plan, parameter_labels } = self;
+        Builder { trigger, plan: plan.plan.clone(), parameter_labels }.check(check, timeout).build()
+    }
+
+    /// What makes two of its operations on one target the same: strategy, target as narrowed by the plan, and the
+    /// parameters taken from labels (the deployment to roll back is one).
     pub fn sameness(&self, target: &Target, alert: &Alert) -> String {
-        let mut parts = vec![self.name().to_owned(), target.to_string()];
+        let mut parts = vec![self.name().to_owned(), self.plan.plan.slot(target, alert)];
         for name in &self.parameter_labels {
             parts.push(name.clone());
             parts.push(alert.labels.get(name).cloned().unwrap_or_default());
@@ -116,7 +137,9 @@ impl Step {
 }
 
 /// Describes a [`Strategy`]. Defaults: any alert, 1 attempt, 30 min deadline, 24 h waiting, verification within
-/// 30 s, healthy once, no settling, 5 min cooldown, escalate.
+/// 30 s, healthy once, no settling, 5 min cooldown, 5 operations per fingerprint in 6 h ([`FINGERPRINT_RATE`]),
+/// escalate. A strategy without a check is verified by the engine's default check, and refused by an engine that has
+/// none.
 #[derive(Clone, Debug)]
 pub struct Builder {
     trigger: Trigger,
@@ -137,8 +160,9 @@ impl Builder {
             compensation_ms: 10 * 60_000,
             cooldown_ms: 5 * 60_000,
             idle_cooldown_ms: 3_600_000,
+            target_rate: None,
             strategy_rate: None,
-            fingerprint_rate: None,
+            fingerprint_rate: Some(FINGERPRINT_RATE),
         };
         let plan = Plan {
             format: FORMAT,
@@ -148,6 +172,7 @@ impl Builder {
             compensation: Vec::new(),
             on_failure: OnFailure::Escalate,
             limits,
+            slot_labels: Vec::new(),
         };
         Self { trigger: Trigger::Any, plan, parameter_labels: vec!["deploy_id".to_owned()] }
     }
@@ -163,6 +188,20 @@ impl Builder {
     #[must_use]
     pub fn parameter_labels<T: Into<String>>(mut self, labels: impl IntoIterator<Item = T>) -> Self {
         self.parameter_labels = labels.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Narrows the target by the values of these labels: alerts that differ in one of them are remediated at the same
+    /// time, each under a slot, cooldown and target rate of its own. Default: none.
+    ///
+    /// An alert that lacks one of them is Skipped, with that reason: its slot would be that of the whole target, which
+    /// keeps nobody out of the narrowed ones.
+    ///
+    /// Strategies that act on the same services must narrow alike; else two of them may act on one service at the
+    /// same time. See [`Plan::slot`].
+    #[must_use]
+    pub fn slot_labels<T: Into<String>>(mut self, labels: impl IntoIterator<Item = T>) -> Self {
+        self.plan.slot_labels = labels.into_iter().map(Into::into).collect();
         self
     }
 
@@ -250,6 +289,13 @@ impl Builder {
         self
     }
 
+    /// At most `most` admissions of this strategy on one target in `window`.
+    #[must_use]
+    pub fn target_rate(mut self, most: u32, window: Duration) -> Self {
+        self.plan.limits.target_rate = Some(Rate { most, window_ms: millis(window) });
+        self
+    }
+
     /// At most `most` admissions of this strategy in `window`, over all targets.
     #[must_use]
     pub fn strategy_rate(mut self, most: u32, window: Duration) -> Self {
@@ -257,10 +303,19 @@ impl Builder {
         self
     }
 
-    /// At most `most` admissions for one fingerprint in `window`.
+    /// At most `most` admissions for one fingerprint in `window`; beyond that the operation is Blocked and a person is
+    /// called. Default: [`FINGERPRINT_RATE`].
     #[must_use]
     pub fn fingerprint_rate(mut self, most: u32, window: Duration) -> Self {
         self.plan.limits.fingerprint_rate = Some(Rate { most, window_ms: millis(window) });
+        self
+    }
+
+    /// No limit on how often one problem is remediated. A problem that comes back after each remediation then never
+    /// gets to a person: for measurements, and for what has another bound.
+    #[must_use]
+    pub fn unlimited_per_fingerprint(mut self) -> Self {
+        self.plan.limits.fingerprint_rate = None;
         self
     }
 
@@ -294,14 +349,21 @@ fn problem(plan: &Plan) -> Option<String> {
     if plan.steps.is_empty() {
         return Some("has no step; add one with .step(…)".into());
     }
-    if plan.checks.is_empty() {
-        return Some("has no check; \"restored\" means verified, add one with .check(…)".into());
-    }
     if plan.steps.len() > MAX_STEPS || plan.compensation.len() > MAX_STEPS {
         return Some(format!("has more than {MAX_STEPS} steps"));
     }
     if plan.checks.len() > MAX_CHECKS {
         return Some(format!("has more than {MAX_CHECKS} checks"));
+    }
+    let fits = |label: &String| (1..=SLOT_LABEL_BYTES_MAX).contains(&label.len());
+    if plan.slot_labels.len() > MAX_SLOT_LABELS || !plan.slot_labels.iter().all(fits) {
+        return Some(format!(
+            "its target is narrowed by at most {MAX_SLOT_LABELS} labels of 1 to {SLOT_LABEL_BYTES_MAX} bytes each"
+        ));
+    }
+    let rates = [limits.target_rate, limits.strategy_rate, limits.fingerprint_rate];
+    if rates.iter().flatten().any(|rate| rate.most == 0 || rate.window_ms == 0) {
+        return Some("a rate of none, or in no time, lets nothing through; leave it out instead".into());
     }
     for step in plan.steps.iter().chain(&plan.compensation) {
         if step.tries.max == 0 || step.timeout_ms == 0 {

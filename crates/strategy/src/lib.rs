@@ -10,5 +10,6 @@ pub mod plan;
 pub mod trigger;
 
 pub use builder::{Builder, Invalid, Step, Strategy};
-pub use plan::{Limits, OnError, OnFailure, Plan, PlanCheck, PlanHash, PlanStep, Rate, StoredPlan, Tries};
+pub use plan::{Limits, OnError, Plan, PlanCheck, PlanHash, PlanStep, Rate, StoredPlan, Tries};
+pub use redress_action::OnFailure;
 pub use trigger::Trigger;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redress_action::Policy;
-use redress_types::Hash;
+use redress_action::{OnFailure, Policy};
+use redress_types::{Alert, Hash, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,6 +31,34 @@ pub struct Plan {
     pub on_failure: OnFailure,
     /// The bounds.
     pub limits: Limits,
+    /// The labels whose values narrow its target; see [`Plan::slot`]. Empty: the whole target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slot_labels: Vec<String>,
+}
+
+/// The most bytes of what labels add to a slot's key; what is longer is replaced by its hash.
+const NARROWING_BYTES_MAX: usize = 512;
+
+impl Plan {
+    /// The key of the slot that an operation of this plan needs: the target, narrowed by the labels that the plan
+    /// names. At most one operation at a time acts under one key.
+    ///
+    /// A label that the alert does not carry narrows nothing: the key is then that of the whole target, which excludes
+    /// none of the narrowed ones. So the engine skips such an alert. Another plan that narrows otherwise has other keys for
+    /// the same target, so strategies that share targets must narrow alike.
+    pub fn slot(&self, target: &Target, alert: &Alert) -> String {
+        let escape = |part: &str| part.replace('%', "%25").replace('/', "%2F").replace('=', "%3D");
+        let value = |name: &String| alert.labels.get(name).filter(|value| !value.is_empty());
+        let named = self.slot_labels.iter().filter_map(|name| Some((name, value(name)?)));
+        let parts: Vec<String> =
+            named.map(|(name, value)| format!("/{}={}", escape(name), escape(value))).collect();
+        let narrowing = parts.concat();
+        if narrowing.len() > NARROWING_BYTES_MAX {
+            // Keys are indexed, and an index entry has a limit.
+            return format!("{target}/sha256={}", Hash::of(&[narrowing.as_bytes()]));
+        }
+        format!("{target}{narrowing}")
+    }
 }
 
 /// One step: which executor, how it was configured, and what to do when it fails.
@@ -93,30 +121,6 @@ pub enum OnError {
     Suspend,
 }
 
-/// How the service is left when a compensation step fails for good.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum OnFailure {
-    /// A person is called.
-    Escalate,
-    /// A person is called, and the service is to be put into its safe mode.
-    EnterSafeMode,
-    /// A person is called, and the service stays isolated.
-    MaintainIsolation,
-}
-
 /// How often a step is tried, and how long the engine waits between two tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tries {
@@ -151,6 +155,9 @@ pub struct Limits {
     pub cooldown_ms: u64,
     /// How long it leaves the target alone when it ended before acting by rejection or expiry.
     pub idle_cooldown_ms: u64,
+    /// How many operations of this strategy may be admitted on one target (as narrowed by the plan) in a window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_rate: Option<Rate>,
     /// How many operations of this strategy may be admitted in a window, over all targets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy_rate: Option<Rate>,
@@ -230,5 +237,54 @@ impl StoredPlan {
             return Err(Unreadable::Newer { hash, found: plan.format });
         }
         Ok(Self { hash, bytes, plan })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redress_types::Timestamp;
+
+    use super::*;
+
+    /// As it was stored before plans could narrow a slot and limit a target.
+    const OLD: &str = r#"{"format":1,"strategy":"fix","steps":[],"checks":[],"compensation":[],"on_failure":"enter_safe_mode","limits":{"deadline_ms":1,"waiting_ms":1,"verification_ms":1,"settle_ms":0,"passes":1,"check_interval_ms":1,"attempts":1,"compensation_ms":1,"cooldown_ms":0,"idle_cooldown_ms":0}}"#;
+
+    fn narrowed_by(labels: &[&str]) -> Plan {
+        let old: Plan = serde_json::from_str(OLD).unwrap();
+        Plan { slot_labels: labels.iter().map(|label| (*label).to_owned()).collect(), ..old }
+    }
+
+    fn slot(plan: &Plan, labels: &[(&str, &str)]) -> String {
+        let mut alert = Alert::new("a".parse().unwrap(), "sh/op", "title", Timestamp::EPOCH);
+        alert.labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        plan.slot(&alert.target(), &alert)
+    }
+
+    #[test]
+    fn an_old_plan_is_read_and_written_as_it_was() {
+        let stored = StoredPlan::read(OLD.as_bytes().into()).unwrap();
+        assert_eq!(stored.plan.limits.target_rate, None);
+        assert!(stored.plan.slot_labels.is_empty());
+        assert_eq!(StoredPlan::freeze(stored.plan.clone()).unwrap(), stored);
+    }
+
+    #[test]
+    fn a_slot_is_the_target_unless_it_is_narrowed() {
+        let shard = [("shard", "1/2=%"), ("zone", "a")];
+        assert_eq!(slot(&narrowed_by(&[]), &shard), "default/sh%2Fop");
+        assert_eq!(slot(&narrowed_by(&["shard"]), &shard), "default/sh%2Fop/shard=1%2F2%3D%25");
+        assert_eq!(
+            slot(&narrowed_by(&["zone", "shard"]), &shard),
+            "default/sh%2Fop/zone=a/shard=1%2F2%3D%25"
+        );
+        assert_eq!(slot(&narrowed_by(&["other"]), &shard), "default/sh%2Fop");
+    }
+
+    #[test]
+    fn the_longest_label_leaves_a_key_that_can_be_indexed() {
+        let (one, two) = ("x".repeat(65_536), "y".repeat(65_536));
+        let plan = narrowed_by(&["shard"]);
+        assert!(slot(&plan, &[("shard", &one)]).len() < 600);
+        assert_ne!(slot(&plan, &[("shard", &one)]), slot(&plan, &[("shard", &two)]));
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redress_operation_log::{
     AlertRecord, Append, Archived, Audit, Checkpoint, ClaimRequest, Claimed, Cursor, Delivered, Error,
-    Filter, Head, InboxRow, Join, LateResult, OperationHistory, OperationLog, OutboxRow, OutboxSettled, Page,
-    Payload, Post, Posted, Recorded, Repeat, Session, SessionId, StoredEntry, Switch,
+    Filter, Head, InboxRow, Join, LateResult, LogStatus, OperationHistory, OperationLog, OutboxDecision,
+    OutboxRequest, OutboxRow, OutboxSettled, Page, Payload, Post, Posted, Recorded, Repeat, Session,
+    SessionId, StoredEntry, Switch,
 };
 use redress_strategy::{PlanHash, StoredPlan};
 use redress_types::{AlertId, Epoch, Hash, OperationId, Timestamp};
@@ -167,6 +168,8 @@ impl OperationHistory for FaultyLog {
         alerts_of(id: OperationId) -> Vec<AlertRecord>;
         inbox(id: OperationId, after: u64) -> Vec<InboxRow>;
         outbox_of(id: OperationId) -> Vec<OutboxRow>;
+        outbox_owed(limit: usize) -> Vec<OutboxRow>;
+        status() -> LogStatus;
         late_results(id: OperationId) -> Vec<LateResult>;
         payloads(id: OperationId) -> Vec<(u64, Payload)>;
         switches() -> Vec<Switch>;
@@ -207,7 +210,8 @@ impl OperationLog for FaultyLog {
         inbox_waiting(session: SessionId) -> Vec<OperationId>;
         next_due() -> Option<Timestamp>;
         keep_late(late: LateResult) -> ();
-        outbox_due(session: SessionId, now: Timestamp, until: Timestamp, limit: usize) -> Vec<OutboxRow>;
+        outbox_due(request: OutboxRequest) -> Vec<OutboxRow>;
+        outbox_decide(decision: OutboxDecision) -> OutboxRow;
         outbox_settle(session: SessionId, settled: OutboxSettled) -> ();
         erase_payloads(id: OperationId) -> u64;
         archivable(before: Timestamp, limit: usize) -> Vec<Archived>;

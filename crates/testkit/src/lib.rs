@@ -3,6 +3,7 @@
 //! * [`TestClock`] and [`SequentialIds`]: time and ids that a test holds; they make [`environment`].
 //! * [`Target`]: the world. It counts effects by key, so that a test counts what was *done*, not what was logged.
 //! * [`ScriptedExecutor`], [`ScriptedCheck`] and [`Gate`]: answers on demand, signals instead of sleeps.
+//! * [`Pager`]: somebody to be called, who remembers it.
 //! * [`FaultyLog`] and [`Crash`]: a log that fails, and an engine that stops, at a chosen point.
 //! * [`alert`]: alerts and deliveries; [`judge`]: what must hold of any log; [`simulation`]: random lives.
 //!
@@ -17,6 +18,7 @@ pub mod faulty_log;
 pub mod gate;
 pub mod ids;
 pub mod judge;
+pub mod pager;
 mod script;
 pub mod simulation;
 pub mod target;
@@ -28,6 +30,7 @@ pub use executor::{ProbeSays, ScriptedExecutor};
 pub use faulty_log::{Act, FaultyLog, Moment, When};
 pub use gate::Gate;
 pub use ids::SequentialIds;
+pub use pager::Pager;
 pub use script::{Do, Script};
 pub use target::{Seen, Target};
 

@@ -5,7 +5,7 @@
 use redress_testkit::simulation;
 
 /// How many seeds a plain test run takes.
-const SEEDS: u64 = 50;
+const SEEDS: u64 = 30;
 
 #[test]
 fn every_life_is_judged_well() {

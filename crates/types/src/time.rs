@@ -113,9 +113,13 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Reads a duration as people write it: `3s`, `10m`, `1h30m`, `250ms`. Zero is `0s`; negative is refused.
+/// Reads a duration as people write it: `3s`, `10m`, `1h30m`, `250ms`, and whole days as `90d`, of 24 hours. Zero is
+/// `0s`; negative is refused.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let refused = || format!("{text:?} is not a duration; write it like 500ms, 3s, 10m or 1h30m");
+    let refused = || format!("{text:?} is not a duration; write it like 500ms, 3s, 10m, 1h30m or 90d");
+    if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
+        return Ok(Duration::from_secs(u64::from(days) * 86_400));
+    }
     let parsed: jiff::SignedDuration = text.parse().map_err(|_| refused())?;
     Duration::try_from(parsed).map_err(|_| refused())
 }
@@ -161,6 +165,8 @@ mod tests {
     #[test]
     fn durations_read_and_show_as_people_write_them() {
         assert_eq!(parse_duration("3s").unwrap(), Duration::from_secs(3));
+        assert_eq!(parse_duration("90d").unwrap(), Duration::from_secs(90 * 86_400));
+        assert!(parse_duration("-1d").is_err() && parse_duration("1d2h").is_err());
         assert_eq!(parse_duration("1h30m").unwrap(), Duration::from_secs(5400));
         assert!(parse_duration("-3s").is_err());
         assert!(parse_duration("soon").is_err());

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use redress_action::Policy;
+use redress_operation_log::Operation;
 use redress_operation_log::event::{Event, KnownBy};
-use redress_operation_log::fold::{Draft, Intent, Refused};
+use redress_operation_log::fold::{Draft, Intent, Refused, StepResult};
 use redress_strategy::{PlanStep, backoff};
 use redress_types::EffectKey;
 
@@ -61,6 +62,20 @@ pub enum Said {
     },
 }
 
+impl Said {
+    /// It says what became of a call: nobody could find that out again. That it was not sent anybody can.
+    pub(crate) fn is_a_result(&self) -> bool {
+        match self {
+            Self::Succeeded { .. }
+            | Self::Failed { .. }
+            | Self::TryAgain { .. }
+            | Self::Unknown { .. }
+            | Self::NotApplied => true,
+            Self::NotSent { .. } => false,
+        }
+    }
+}
+
 /// Records an answer.
 pub(super) fn record(draft: &mut Draft, answer: Answer) -> Result<(), Refused> {
     let Answer { key, said, took_ms } = answer;
@@ -89,8 +104,7 @@ fn again(
     took_ms: u64,
 ) -> Result<(), Refused> {
     let Some((intent, step)) = under_way(draft) else { return Ok(()) };
-    let try_number = intent.tries + 1;
-    let last = try_number >= step.tries.max || stopping(draft.operation(), draft.now());
+    let last = tried(draft, &intent) + 1 >= step.tries.max || stopping(draft.operation(), draft.now());
     if !last {
         return try_failed(draft, &intent, &step, Tried { error, unknown: intent.unknown, retry_after });
     }
@@ -108,7 +122,7 @@ fn unknown(
     retry_after: Option<Duration>,
 ) -> Result<(), Refused> {
     let Some((intent, step)) = under_way(draft) else { return Ok(()) };
-    let try_number = intent.tries + 1;
+    let try_number = tried(draft, &intent) + 1;
     let stopping = stopping(draft.operation(), draft.now());
     let give_up = match step.in_doubt {
         Policy::Halt => true,
@@ -126,7 +140,7 @@ fn unknown(
 /// The target says that nothing happened so far: the doubt is gone.
 fn not_applied(draft: &mut Draft, key: EffectKey, took_ms: u64) -> Result<(), Refused> {
     let Some((intent, step)) = under_way(draft) else { return Ok(()) };
-    let last = intent.tries >= step.tries.max || stopping(draft.operation(), draft.now());
+    let last = tried(draft, &intent) >= step.tries.max || stopping(draft.operation(), draft.now());
     let error = match &intent.last_error {
         Some(error) => format!("the target says it did not happen; last try: {error}"),
         None => "the target says it did not happen".to_owned(),
@@ -151,11 +165,26 @@ fn try_failed(draft: &mut Draft, intent: &Intent, step: &PlanStep, tried: Tried)
     let try_number = intent.tries + 1;
     let wait = match tried.retry_after {
         Some(Duration::ZERO) => Duration::ZERO,
-        asked => backoff::wait(&step.tries, &intent.key, try_number, asked),
+        asked => backoff::wait(&step.tries, &intent.key, self::tried(draft, intent) + 1, asked),
     };
     let next_at = draft.now().plus(wait);
     let Tried { error, unknown, .. } = tried;
     draft.push(Event::TryFailed { key: intent.key, try_number, error, unknown, next_at })
+}
+
+/// Tries under this key that have an answer: those of intents that were withdrawn later count too, else a step that is
+/// paused often enough would be tried for ever.
+fn tried(draft: &Draft, intent: &Intent) -> u32 {
+    withdrawn_tries(draft.operation(), intent.key).saturating_add(intent.tries)
+}
+
+/// Tries of this effect that were answered under intents that were withdrawn afterwards.
+pub(crate) fn withdrawn_tries(operation: &Operation, key: EffectKey) -> u32 {
+    let withdrawn = operation
+        .steps
+        .iter()
+        .filter(|record| record.key == key && record.result == Some(StepResult::Withdrawn));
+    withdrawn.fold(0, |sum, record| sum.saturating_add(record.tries))
 }
 
 fn in_doubt(draft: &Draft) -> bool {

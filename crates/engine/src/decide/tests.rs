@@ -250,6 +250,18 @@ fn stopping_settles_first() {
     late(true).succeeds().is(&expect!["compensating [step_succeeded compensation_started step_started]"]);
 }
 
+/// However well it looks: an engine that comes late finds the deadline first.
+#[test]
+fn checks_after_the_deadline_decide_nothing() {
+    let late = |plan| Case::verifying(&Shape { plan, ..SHAPE }).after(61);
+    late(false).checks(held()).is(&expect!["timed_out [deadline_passed timed_out]"]);
+    late(false).checks(limit(Saw::Unhealthy)).is(&expect!["timed_out [deadline_passed timed_out]"]);
+    late(true)
+        .checks(held())
+        .is(&expect!["compensating [deadline_passed compensation_started step_started]"]);
+    Case::verifying(&SHAPE).after(59).checks(held()).is(&expect!["restored [verification_passed]"]);
+}
+
 #[test]
 fn pauses_and_rests_begin_nothing() {
     let key = |case: &Case| case.operation.open.as_ref().unwrap().key;

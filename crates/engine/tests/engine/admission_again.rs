@@ -4,7 +4,7 @@ use redress_engine::action::Policy;
 use redress_engine::fsm::State;
 use redress_engine::operation_log::OperationHistory as _;
 use redress_engine::{Disposition, Engine};
-use redress_testkit::{Do, Script, ScriptedExecutor, alert::alert};
+use redress_testkit::{Do, Pager, Script, ScriptedExecutor, alert::alert};
 
 use crate::world::{HOUR, MINUTE, SECOND, World, accept, submit};
 
@@ -29,8 +29,9 @@ async fn a_live_repeat_after_the_cooldown_runs_again_under_the_next_number() {
         assert_eq!(again.alert.as_ref().unwrap().id.as_str(), "a#2");
         world.until_ended(again.operation.unwrap()).await;
         let base = world.log.alert(&"a".parse().unwrap()).await.unwrap().unwrap();
-        assert_eq!(base.runs, 2);
-        tokio::time::sleep(5 * MINUTE).await;
+        assert_eq!((base.runs, base.count), (2, 2), "the run is a delivery of the base id");
+        // More than twice the interval after the first delivery, a little more than one after the second.
+        tokio::time::sleep(5 * MINUTE + SECOND).await;
         let third = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
         assert_eq!(third.alert.as_ref().unwrap().id.as_str(), "a#3", "{third:?}");
         world.until_ended(third.operation.unwrap()).await;
@@ -98,17 +99,26 @@ async fn never_after_cancelled_skipped_or_while_it_still_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn never_over_the_attempt_budget() {
+async fn over_the_attempt_budget_it_waits_and_a_person_is_called() {
     let world = World::new();
     let executor = world.executor(Policy::Rerun, Script::new());
     let strategy = world.strategy(&executor, 1).cooldown(MINUTE).fingerprint_rate(2, HOUR);
-    let engine = world.engine(&executor, strategy).await;
-    let mut runs = 0;
+    let pager = Pager::new();
+    let engine = world.start(world.builder().escalation(pager.clone()), &executor, strategy).await;
+    let mut states = Vec::new();
     for _ in 0..8 {
         let receipt = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
-        runs += u32::from(matches!(receipt.disposition, Disposition::Accepted(_)));
+        if let Disposition::Accepted(state) = receipt.disposition {
+            states.push(state);
+        }
         tokio::time::sleep(5 * MINUTE).await;
     }
-    assert_eq!(runs, 2);
+    assert_eq!(states, [State::RollingBack, State::RollingBack, State::Blocked]);
+    assert_eq!(world.target.all().len(), 2, "two operations acted");
+    assert_eq!(pager.calls().len(), 1, "{:?}", pager.calls());
+    assert_eq!(pager.calls()[0].state, State::Blocked);
+    // The window moves on, and the problem is still there.
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(world.target.all().len(), 3);
     world.judge().await;
 }

@@ -7,16 +7,26 @@
 
 mod admission;
 mod admission_again;
+mod admission_limits;
 mod between_tries;
+mod budgets;
 mod cancel;
+mod checkpoints;
 mod compensation;
 mod crash;
+mod default_check;
+mod engines;
+mod escalation;
 mod faults;
 mod holding;
+mod outbox;
 mod pause;
 mod shutdown;
+mod silent_log;
+mod slots;
 mod spine;
 mod steps;
 mod suspended;
+mod unable;
 mod verification;
 mod world;

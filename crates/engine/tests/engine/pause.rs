@@ -2,7 +2,7 @@
 
 use redress_engine::action::Policy;
 use redress_engine::fsm::State;
-use redress_testkit::{Act, Do, Gate, Script, When, alert::alert};
+use redress_testkit::{Act, Do, FaultyLog, Gate, Script, When, alert::alert};
 
 use crate::world::{MINUTE, SECOND, World, accept, step};
 
@@ -30,16 +30,26 @@ async fn a_pause_while_a_step_runs_holds_the_next_one() {
     }
 }
 
+/// The answer of the `n`th append is lost; it is repeated, and reaches the log, when the gate is open. What the repeat
+/// answers is how things stand then.
+fn lost_answer(log: &FaultyLog, n: u64) -> Gate {
+    let (gate, nth) = (Gate::new(), log.count("append") + n);
+    let waits = gate.clone();
+    log.hook(move |moment| match (moment.method, moment.when) {
+        ("append", When::After) if moment.call == nth => Act::Fail,
+        ("append", When::Before) if moment.call == nth + 1 => Act::Wait(waits.clone()),
+        _ => Act::GoOn,
+    });
+    gate
+}
+
 /// The switch goes off after the intent was made durable and before the call.
 #[tokio::test(start_paused = true)]
 async fn a_pause_between_intent_and_call_withdraws_the_intent() {
     let world = World::new();
     let executor = world.executor(Policy::Halt, Script::new());
     let (engine, log) = world.faulty(&executor, world.strategy(&executor, 2)).await;
-    let gate = Gate::new();
-    // Switches are looked at when they have ever changed.
-    world.pause("target:default/other").await;
-    log.once("append", 2, When::After, Act::Wait(gate.clone()));
+    let gate = lost_answer(&log, 2);
     let id = accept(&engine, alert("a").native()).await;
     gate.reached().await;
     world.pause("target:default/shop").await;
@@ -132,6 +142,85 @@ async fn a_pause_flickering_at_every_step_does_not_confuse_it() {
     assert_eq!(world.until_ended(id).await, State::Restored, "{}", world.story(id).await);
     for n in 0..3 {
         assert_eq!(world.effects(id, 1, n), 1);
+    }
+    world.judge().await;
+}
+
+/// A try that was announced and withdrawn by a pause begins the step again, but not its tries.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_withdrawn_keeps_count_of_its_tries() {
+    let world = World::new();
+    let executor = world.executor(Policy::Rerun, Script::always(Do::Retry(None)));
+    let (engine, log) = world.faulty(&executor, world.strategy(&executor, 1)).await;
+    // Begun, tried, and announced for the second try.
+    let gate = lost_answer(&log, 3);
+    let id = accept(&engine, alert("a").native()).await;
+    gate.reached().await;
+    world.pause("target:default/shop").await;
+    gate.open();
+    world.until(id, "was withdrawn", |head| head.seq == 4).await;
+    assert!(world.story(id).await.ends_with("step_withdrawn paused"), "{}", world.story(id).await);
+    world.resume("target:default/shop").await;
+    assert_eq!(world.until_ended(id).await, State::Failed, "{}", world.story(id).await);
+    assert_eq!(world.calls(id, 1, 0), 3, "{}", world.story(id).await);
+    world.judge().await;
+}
+
+/// Another operation's switch was turned off once, long ago: that costs one look, not one a step.
+#[tokio::test(start_paused = true)]
+async fn switches_are_looked_at_when_they_have_changed_since_the_last_look() {
+    let world = World::new();
+    let executor = world.executor(Policy::Halt, Script::new());
+    let (engine, log) = world.faulty(&executor, world.strategy(&executor, 5)).await;
+    world.pause("target:default/other").await;
+    let id = accept(&engine, alert("a").native()).await;
+    assert_eq!(world.until_ended(id).await, State::Restored);
+    assert_eq!(log.count("switches"), 1);
+    world.judge().await;
+}
+
+/// Not to know whether it is paused is not to be free to call.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_called_while_the_switches_cannot_be_read() {
+    for stops in [false, true] {
+        let world = World::new();
+        let executor = world.executor(Policy::Halt, Script::new());
+        let (engine, log) = world.faulty(&executor, world.strategy(&executor, 1)).await;
+        world.pause("target:default/other").await;
+        log.hook(|moment| if moment.method == "switches" { Act::Fail } else { Act::GoOn });
+        let id = accept(&engine, alert("a").native()).await;
+        tokio::time::sleep(5 * SECOND).await;
+        assert_eq!(world.calls(id, 1, 0), 0);
+        if stops {
+            engine.shutdown().await;
+        }
+        log.hook(|_| Act::GoOn);
+        let _next =
+            if stops { Some(world.engine(&executor, world.strategy(&executor, 1)).await) } else { None };
+        assert_eq!(world.until_ended(id).await, State::Restored, "{}", world.story(id).await);
+        world.judge().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_are_paused_one_look_serves_them_all() {
+    let world = World::new();
+    let executor = world.executor(Policy::Halt, Script::always(Do::slowly(SECOND, Do::Succeed)));
+    let (engine, log) = world.faulty(&executor, world.strategy(&executor, 2)).await;
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        ids.push(accept(&engine, alert(&format!("{n}")).service(&format!("s{n}")).native()).await);
+    }
+    world.pause("engine").await;
+    tokio::time::sleep(5 * SECOND).await;
+    let before = log.count("switches");
+    tokio::time::sleep(10 * SECOND).await;
+    // The engine polls four times a second.
+    let looks = log.count("switches") - before;
+    assert!((1..=42).contains(&looks), "{looks}");
+    world.resume("engine").await;
+    for id in ids {
+        assert_eq!(world.until_ended(id).await, State::Restored);
     }
     world.judge().await;
 }

@@ -181,3 +181,44 @@ async fn what_waits_before_acting_waits_on() {
     assert_eq!(world.until_ended(waiting).await, State::Restored);
     world.judge().await;
 }
+
+/// The log is away at the moment in which a definite answer comes and the engine stops: the answer is not thrown away.
+#[tokio::test(start_paused = true)]
+async fn a_result_is_recorded_although_the_log_is_away_while_stopping() {
+    let world = World::new();
+    let executor = world.executor(Policy::Halt, Script::new().step(0, [Do::when_stopped(Do::Succeed)]));
+    let (engine, log) = world.faulty(&executor, world.strategy(&executor, 2)).await;
+    let id = accept(&engine, alert("a").native()).await;
+    world.until(id, "was called", |_| world.calls(id, 1, 0) == 1).await;
+    let from = log.count("append");
+    log.hook(move |moment| match moment.method {
+        "append" if moment.call <= from + 3 => Act::Fail,
+        _ => Act::GoOn,
+    });
+    engine.shutdown().await;
+    assert_eq!(world.effects(id, 1, 0), 1);
+    let _next = world.engine(&executor, world.strategy(&executor, 2)).await;
+    let head = world.until(id, "ended or was suspended", |head| head.wake_at.is_none()).await;
+    assert_eq!(head.state, State::Restored, "{}", world.story(id).await);
+    world.judge().await;
+}
+
+/// Whoever stops it loses patience: the lease is not renewed for ever by an engine that does nothing.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_that_is_dropped_ends_with_the_lease() {
+    let world = World::new();
+    let executor = world.executor(Policy::Probe, Script::new().step(0, [Do::Hang, Do::Succeed]));
+    let (engine, log) = world.faulty(&executor, world.strategy(&executor, 1)).await;
+    accept(&engine, alert("a").native()).await;
+    let gate = Gate::new();
+    let silent = gate.clone();
+    log.hook(move |moment| match moment.method {
+        "renew_session" => Act::GoOn,
+        _ => Act::Wait(silent.clone()),
+    });
+    assert!(tokio::time::timeout(SECOND / 10, engine.shutdown()).await.is_err());
+    tokio::time::sleep(2 * MINUTE).await;
+    assert_eq!(world.log.status().await.unwrap().sessions, []);
+    engine.lost().await;
+    gate.open();
+}

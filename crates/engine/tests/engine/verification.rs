@@ -2,6 +2,7 @@
 
 use redress_engine::action::Policy;
 use redress_engine::fsm::State;
+use redress_engine::operation_log::Request;
 use redress_testkit::{Do, Script, ScriptedCheck, See, alert::alert};
 
 use crate::world::{MINUTE, SECOND, World, accept, step, timed};
@@ -145,5 +146,25 @@ async fn an_interval_of_zero_is_no_busy_loop() {
     let id = accept(&engine, alert("a").native()).await;
     world.until_state(id, State::Suspended).await;
     assert!(world.check.looks() < 5000, "{} looks in 30 s", world.check.looks());
+    world.judge().await;
+}
+
+/// A ring for something that changes nothing is no reason to look at the service sooner.
+#[tokio::test(start_paused = true)]
+async fn the_interval_between_looks_is_kept_when_it_is_rung() {
+    let world = World::new();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let strategy =
+        world.strategy(&executor, 1).verification(10 * MINUTE, MINUTE, 1).check_interval(20 * SECOND);
+    let engine = world.engine(&executor, strategy).await;
+    let id = accept(&engine, alert("a").native()).await;
+    world.until_state(id, State::Verifying).await;
+    for n in 0..50 {
+        let request = Request::Resolved { alert: format!("{n}").parse().unwrap(), ends_at: world.log_now() };
+        world.post(id, &format!("{n}"), request).await;
+        tokio::time::sleep(SECOND).await;
+    }
+    assert_eq!(world.until_ended(id).await, State::Restored);
+    assert!(world.check.looks() <= 5, "{}", world.check.looks());
     world.judge().await;
 }

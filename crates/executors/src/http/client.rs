@@ -55,10 +55,18 @@ pub(crate) enum Failure {
 pub(crate) struct Client {
     egress: Egress,
     tls: Arc<Tls>,
+    bounds: Bounds,
+}
+
+/// How much of a reply's body is read, and for how long once the status has been read.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    body_max: usize,
+    body_timeout: Duration,
 }
 
 impl Client {
-    /// The most of a reply's body that is read, in bytes.
+    /// The most of a reply's body that is read, in bytes, unless told otherwise.
     pub const BODY_MAX: usize = 64 * 1024;
     /// How long the body may take once the status has been read.
     const BODY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -66,12 +74,18 @@ impl Client {
     const HEAD_MAX: usize = 64 * 1024;
 
     pub fn new(egress: Egress) -> Self {
-        Self { egress, tls: Arc::default() }
+        let bounds = Bounds { body_max: Self::BODY_MAX, body_timeout: Self::BODY_TIMEOUT };
+        Self { egress, tls: Arc::default(), bounds }
+    }
+
+    /// Reads bodies of so many bytes, for as long.
+    pub fn reading(self, body_max: usize, body_timeout: Duration) -> Self {
+        Self { bounds: Bounds { body_max, body_timeout }, ..self }
     }
 
     #[cfg(test)]
     pub fn with_tls(egress: Egress, tls: Tls) -> Self {
-        Self { egress, tls: Arc::new(tls) }
+        Self { tls: Arc::new(tls), ..Self::new(egress) }
     }
 
     /// Whether the policy lets `url` be called. Asks nobody.
@@ -88,7 +102,7 @@ impl Client {
         let (timeout, cancel) = (request.timeout, request.cancel);
         let stream = within(timeout, cancel, self.open(request.url)).await.map_err(Failure::NotSent)??;
         let left = timeout.saturating_sub(started.elapsed());
-        within(left, cancel, converse(stream, request, started)).await.map_err(Failure::Lost)?
+        within(left, cancel, converse(stream, request, started, self.bounds)).await.map_err(Failure::Lost)?
     }
 
     async fn open(&self, url: &Url) -> Result<Box<dyn Stream>, Failure> {
@@ -127,7 +141,12 @@ async fn within<T>(
     }
 }
 
-async fn converse(stream: Box<dyn Stream>, request: Request<'_>, started: Instant) -> Result<Reply, Failure> {
+async fn converse(
+    stream: Box<dyn Stream>,
+    request: Request<'_>,
+    started: Instant,
+    bounds: Bounds,
+) -> Result<Reply, Failure> {
     let lost = |error: hyper::Error| Failure::Lost(format!("the connection broke before a reply: {error}"));
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(Client::HEAD_MAX)
@@ -138,7 +157,7 @@ async fn converse(stream: Box<dyn Stream>, request: Request<'_>, started: Instan
     let mut work = pin!(async {
         let response = sender.send_request(message).await.map_err(lost)?;
         let latency = started.elapsed();
-        Ok(read(response, latency).await)
+        Ok(read(response, latency, bounds).await)
     });
     // The connection is driven here and not in a task of its own, so that dropping this call closes it.
     tokio::select! {
@@ -165,21 +184,21 @@ fn message(request: Request<'_>) -> Result<hyper::Request<Full<Bytes>>, Failure>
 }
 
 /// Reads what there is of the body, up to the limits. The status has been read and is not lost with the rest.
-async fn read(response: Response<Incoming>, latency: Duration) -> Reply {
+async fn read(response: Response<Incoming>, latency: Duration, bounds: Bounds) -> Reply {
     let (head, mut incoming) = response.into_parts();
     let mut body = Vec::new();
     let all = async {
         while let Some(Ok(frame)) = incoming.frame().await {
             if let Some(data) = frame.data_ref() {
-                let room = Client::BODY_MAX - body.len();
+                let room = bounds.body_max - body.len();
                 body.extend_from_slice(&data[..data.len().min(room)]);
             }
-            if body.len() == Client::BODY_MAX {
+            if body.len() == bounds.body_max {
                 break;
             }
         }
     };
     // A body that is late or cut is used as far as it came.
-    let _ = tokio::time::timeout(Client::BODY_TIMEOUT, all).await;
+    let _ = tokio::time::timeout(bounds.body_timeout, all).await;
     Reply { status: head.status, headers: head.headers, body, latency }
 }

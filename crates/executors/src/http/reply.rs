@@ -9,8 +9,8 @@ use serde_json::Value;
 /// The most characters of a server's message that are repeated.
 const MESSAGE_MAX: usize = 200;
 
-/// A reply whose status was read. Its body holds at most [`Client::BODY_MAX`](super::Client::BODY_MAX) bytes,
-/// and fewer than were sent when the connection broke in the middle: then it is not JSON, and says nothing.
+/// A reply whose status was read. Its body holds at most what the client reads
+/// ([`Client::BODY_MAX`](super::Client::BODY_MAX) bytes unless told otherwise), and fewer than were sent when the connection broke in the middle: then it is not JSON, and says nothing.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub status: StatusCode,

@@ -4,11 +4,12 @@ use redress_types::{Epoch, Hash};
 
 use super::appends::owe;
 use super::case::{Case, fails};
-use super::fixture::{Writer, new_alert, operation_id, seconds};
+use super::fixture::{Writer, new_alert, operation_id, outbox_request, seconds};
 use crate::error::Error;
 use crate::event::{Actor, Event};
 use crate::record::{
-    Claim, Join, LateResult, OutboxOutcome, OutboxSettled, Outcome, Payload, Repeat, Switch,
+    Claim, Join, LateResult, OutboxDecision, OutboxOutcome, OutboxSettled, OutboxVerdict, Outcome, Payload,
+    Repeat, Switch,
 };
 use crate::session::SessionId;
 use crate::verify::checkpoint::is_signed;
@@ -119,7 +120,8 @@ pub(super) async fn remove(case: &mut Case<'_>) {
 /// Delivers everything that is owed.
 async fn deliver(case: &Case<'_>, session: SessionId) {
     let now = case.now();
-    let rows = case.ok(case.log.outbox_due(session, now, now.plus(seconds(9)), 99).await, "rows are given");
+    let request = outbox_request(session, now, now.plus(seconds(9)), 99);
+    let rows = case.ok(case.log.outbox_due(request).await, "rows are given");
     for row in rows {
         let (position, index, how) = (row.position, row.index, OutboxOutcome::Done);
         let settled = OutboxSettled { position, index, at: now, how };
@@ -148,6 +150,37 @@ async fn gone_but_for_its_ids(case: &mut Case<'_>, writer: &Writer, ending: &cra
     again.alert.id = writer.alert.id.clone();
     let begin = again.begin(case.now(), vec![]);
     super::case::refused!(case, begin, Error::KnownAlert(_));
+}
+
+pub(super) async fn still_owing(case: &mut Case<'_>) {
+    let session = case.session().await;
+    let mut writer = case.begun(session).await;
+    let mut ending = writer.skip(case.now());
+    ending.outbox = vec![owe("issue")];
+    case.record(&mut writer, ending.clone()).await;
+    case.pass(5);
+    let kept = async |case: &Case<'_>, what: &str| {
+        let found = case.ok(case.log.archivable(case.now(), 9).await, "what may be archived is read");
+        case.same(found, vec![], what);
+        let removed = case.log.remove_archived(&[(writer.id, ending.hash)]).await;
+        case.same(case.ok(removed, "removing is answered"), 0, what);
+    };
+    kept(case, "what owes a delivery stays").await;
+    let request = outbox_request(session, case.now(), case.later(9), 9);
+    let rows = case.ok(case.log.outbox_due(request).await, "rows are given");
+    let (position, index, at) = (rows[0].position, rows[0].index, case.now());
+    let how = OutboxOutcome::Handed { error: "it says 400".into() };
+    let settled = OutboxSettled { position, index, at, how };
+    case.ok(case.log.outbox_settle(session, settled).await, "an outcome is kept");
+    kept(case, "what waits for a person stays").await;
+    let (by, reason, what) = (Actor("person:ann".into()), "by hand".into(), OutboxVerdict::Close);
+    let decision = OutboxDecision { position, index, at, by, reason, what };
+    case.ok(case.log.outbox_decide(decision).await, "a decision is carried out");
+    let removed = case.log.remove_archived(&[(writer.id, ending.hash)]).await;
+    case.same(case.ok(removed, "it is removed"), 1, "what owes nothing any more goes");
+    let status = case.ok(case.log.status().await, "the status is read");
+    case.same((status.owed, status.handed, status.owed_since), (0, 0, None), "nothing is owed");
+    case.that(status.position >= position, "positions that were given out");
 }
 
 pub(super) async fn not_removed(case: &mut Case<'_>) {

@@ -7,7 +7,7 @@ use redress_types::{AlertId, Clock as _, OperationId, Timestamp};
 
 use super::Harness;
 use super::fixture::{TestClock, Writer, seconds};
-use crate::entry::StoredEntry;
+use crate::entry::{StoredEntry, Versions};
 use crate::error::Error;
 use crate::log::OperationLog;
 use crate::record::{
@@ -121,7 +121,15 @@ impl<'a> Case<'a> {
 
     pub(super) async fn claim(&self, session: SessionId, limit: usize) -> Vec<Claimed> {
         let (now, due) = (self.now(), self.later(600));
-        let request = ClaimRequest { session, now, limit, unable: vec![], driven: vec![], due };
+        let request = ClaimRequest {
+            session,
+            now,
+            limit,
+            reads: Versions::CURRENT,
+            unable: vec![],
+            driven: vec![],
+            due,
+        };
         self.ok(self.log.claim(request).await, "claiming works")
     }
 

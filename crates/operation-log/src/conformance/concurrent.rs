@@ -7,6 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::case::Case;
 use super::fixture::Writer;
+use crate::entry::Versions;
 use crate::error::Error;
 use crate::log::OperationLog;
 use crate::record::{Append, Claim, ClaimRequest, Recorded};
@@ -123,7 +124,15 @@ pub(super) async fn claims(case: &mut Case<'_>) {
     let tasks: Vec<_> = (0..16)
         .map(|number| {
             let (log, session) = (Arc::clone(&case.log), sessions[number % 2]);
-            let request = ClaimRequest { session, now, limit: 5, unable: vec![], driven: vec![], due };
+            let request = ClaimRequest {
+                session,
+                now,
+                limit: 5,
+                unable: vec![],
+                driven: vec![],
+                reads: Versions::CURRENT,
+                due,
+            };
             tokio::spawn(async move { log.claim(request).await })
         })
         .collect();

@@ -15,10 +15,11 @@ use super::Harness;
 use super::case::{LEASE, Whole};
 use super::fixture::TestClock;
 use crate::error::Error;
+use crate::event::Actor;
 use crate::log::OperationLog;
 use crate::record::{
-    Append, ClaimRequest, Cursor, Filter, Join, LateResult, OutboxOutcome, OutboxSettled, Post, Repeat,
-    Switch,
+    Append, ClaimRequest, Cursor, Filter, Join, LateResult, OutboxDecision, OutboxOutcome, OutboxRequest,
+    OutboxRow, OutboxSettled, OutboxVerdict, Post, Repeat, Switch,
 };
 use crate::session::SessionId;
 
@@ -77,8 +78,14 @@ pub(super) enum Call {
     /// Takes what is due and settles each row in turn with one of these.
     Deliver {
         session: usize,
-        limit: usize,
+        executors: Vec<String>,
         outcomes: Vec<OutboxOutcome>,
+    },
+    /// Has a person decide on the row of this rank among those owed, or on one that is not there.
+    Decide {
+        rank: usize,
+        reason: String,
+        what: OutboxVerdict,
     },
     SetSwitch(String, Option<Switch>),
     Checkpoint(bool),
@@ -192,7 +199,10 @@ impl Side {
                 show(log.give_up(id(session), operation, epoch).await)
             }
             Call::KeepLate(late) => show(log.keep_late(late).await),
-            Call::Deliver { session, limit, outcomes } => self.deliver(id(session), limit, &outcomes).await,
+            Call::Deliver { session, executors, outcomes } => {
+                self.deliver(id(session), executors, &outcomes).await
+            }
+            Call::Decide { rank, reason, what } => self.decide(rank, reason, what).await,
             Call::SetSwitch(key, switch) => show(log.set_switch(&key, switch).await),
             Call::Checkpoint(signed) => {
                 let key: Option<&[u8]> = signed.then_some(b"key");
@@ -209,15 +219,28 @@ impl Side {
         }
     }
 
-    async fn deliver(&self, session: SessionId, limit: usize, outcomes: &[OutboxOutcome]) -> String {
+    async fn deliver(
+        &self,
+        session: SessionId,
+        executors: Vec<String>,
+        outcomes: &[OutboxOutcome],
+    ) -> String {
         let now = self.clock.now();
-        let until = now.plus(std::time::Duration::from_micros(1));
-        let rows = match self.log.outbox_due(session, now, until, limit).await {
+        // Some are never settled: they are free again a little later, or when the session is over.
+        let until = now.plus(std::time::Duration::from_secs(7));
+        let request = OutboxRequest { session, now, until, limit: 10_000, executors };
+        let mut rows = match self.log.outbox_due(request).await {
             Ok(rows) => rows,
             Err(error) => return show_error(&error),
         };
+        // With a limit, which of them come first is the log's own choice.
+        rows.sort_by_key(|row| (row.position, row.index));
         let mut shown = Vec::with_capacity(rows.len());
-        for (row, how) in rows.into_iter().zip(outcomes.iter().cycle()) {
+        for (number, (row, how)) in rows.into_iter().zip(outcomes.iter().cycle()).enumerate() {
+            if number % 5 == 4 {
+                shown.push(format!("{:?}", (row.operation, row.seq, row.index, row.tries)));
+                continue;
+            }
             let (position, index, how) = (row.position, row.index, how.clone());
             let settled = OutboxSettled { position, index, at: now, how };
             let answer = show(self.log.outbox_settle(session, settled).await);
@@ -227,6 +250,18 @@ impl Side {
             ));
         }
         shown.join("; ")
+    }
+
+    async fn decide(&self, rank: usize, reason: String, what: OutboxVerdict) -> String {
+        let rows = match self.log.outbox_owed(20).await {
+            Ok(rows) => rows,
+            Err(error) => return show_error(&error),
+        };
+        let (position, index) = rows.get(rank).map_or((u64::MAX >> 1, 0), |row| (row.position, row.index));
+        let (at, by) = (self.clock.now(), Actor("person:ann".into()));
+        let decision = OutboxDecision { position, index, at, by, reason, what };
+        let answer = self.log.outbox_decide(decision).await;
+        show(answer.map(|row| OutboxRow { position: 0, ..row }))
     }
 
     async fn archive(&self, limit: usize, told: &mut Told) -> String {
@@ -260,7 +295,12 @@ impl Side {
         let found = found.map(|heads| heads.iter().map(|head| head.id).collect::<Vec<_>>());
         let waiting = self.log.inbox_waiting(session).await;
         let due = self.log.next_due().await.map(|due| due.map(|at| at.max(now)));
-        format!("{ids:?} {} {} {} {}", after.is_some(), show(found), show(waiting), show(due))
+        let status = self.log.status().await.map(|status| {
+            let alive = status.sessions.iter().map(|at| (self.number(at.id), at.expires_at, at.holds));
+            (status.log_now, status.owed, status.handed, status.owed_since, alive.collect::<Vec<_>>())
+        });
+        let more = after.is_some();
+        format!("{ids:?} {more} {} {} {} {}", show(found), show(waiting), show(due), show(status))
     }
 
     /// What a session is called on both sides.

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::event::{Actor, Event, KnownBy};
 use crate::fold::Operation;
 use crate::log::OperationLog;
-use crate::record::{Append, Begin, Conditions, Ending, NewAlert, Recorded, Standing};
+use crate::record::{Append, Begin, Conditions, Ending, NewAlert, OutboxRequest, Recorded, Standing};
 use crate::session::SessionId;
 
 /// A clock that moves only when it is told to.
@@ -123,6 +123,7 @@ pub fn plan(strategy: &str) -> Arc<StoredPlan> {
         compensation_ms: 60_000,
         cooldown_ms: 300_000,
         idle_cooldown_ms: 3_600_000,
+        target_rate: None,
         strategy_rate: None,
         fingerprint_rate: None,
     };
@@ -139,6 +140,7 @@ pub fn plan(strategy: &str) -> Arc<StoredPlan> {
         compensation: vec![step("put back", OnError::Abort)],
         on_failure: OnFailure::Escalate,
         limits,
+        slot_labels: Vec::new(),
     };
     Arc::new(StoredPlan::freeze(plan).expect("a plan is JSON"))
 }
@@ -214,6 +216,7 @@ impl Writer {
             expected_seq: entry.seq - 1,
             body,
             hash,
+            versions: entry.versions(),
             now,
             standing: Standing {
                 state: after.state,
@@ -300,6 +303,11 @@ impl Writer {
 /// Nothing to do: ends an operation that has not acted.
 pub fn skipped() -> Event {
     Event::Skipped { reason: "not true any more".into() }
+}
+
+/// What an engine asks for that has only the executor of the fixture's outbox rows.
+pub fn outbox_request(session: SessionId, now: Timestamp, until: Timestamp, limit: usize) -> OutboxRequest {
+    OutboxRequest { session, now, until, limit, executors: vec!["persist".into()] }
 }
 
 /// A fact that changes nothing but the inbox row it answers.

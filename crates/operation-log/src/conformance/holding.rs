@@ -4,6 +4,7 @@ use redress_types::Epoch;
 
 use super::case::{Case, LEASE, fails, refused};
 use super::fixture::{Writer, plan, refused as answered, seconds};
+use crate::entry::Versions;
 use crate::error::Error;
 use crate::event::{Actor, Event};
 use crate::record::{ClaimRequest, Claimed, Post, Request};
@@ -130,13 +131,58 @@ pub(super) async fn unable(case: &mut Case<'_>) {
     post(case, &foreign).await;
     let (now, due) = (case.now(), case.later(60));
     let unable = vec![plan("another").hash, plan("a third").hash];
-    let request = ClaimRequest { session, now, limit: 2, unable, driven: vec![], due };
+    let request =
+        ClaimRequest { session, now, limit: 2, unable, driven: vec![], reads: Versions::CURRENT, due };
     let claimed = case.ok(case.log.claim(request).await, "claiming works");
     let mut ids: Vec<_> = claimed.iter().map(|claimed| claimed.operation).collect();
     ids.sort();
     case.same(ids, vec![none.id, own.id], "what this engine can run");
     case.same(case.head(foreign.id).await.epoch, Epoch(1), "the epoch of what was left alone");
     case.same(case.claimed(session).await, vec![foreign.id], "what an engine with that plan can run");
+}
+
+pub(super) async fn versions(case: &mut Case<'_>) {
+    let session = case.session().await;
+    let now = case.now();
+    let Versions { format, table } = Versions::CURRENT;
+    let needs = [(format, table), (format + 1, table), (format, table + 1)]
+        .map(|(format, table)| Versions { format, table });
+    let mut ids = Vec::new();
+    for versions in needs {
+        let mut writer = case.writer(session);
+        let mut begin = writer.begin(now, vec![]);
+        begin.versions = versions;
+        case.record(&mut writer, begin).await;
+        case.same(case.head(writer.id).await.versions, versions, "what its only entry needs");
+        // A program of before goes on with it: what its first entry needs, it needs still.
+        let mut next = writer.next(now, vec![Event::DiagnosisStarted]);
+        (next.standing.held, next.standing.wake_at) = (false, Some(now));
+        case.record(&mut writer, next).await;
+        case.same(case.head(writer.id).await.versions, versions, "what the highest of its entries needs");
+        post(case, &writer).await;
+        ids.push(writer.id);
+    }
+    let mut later = case.writer(session);
+    let begin = later.begin(now, vec![]);
+    case.record(&mut later, begin).await;
+    let mut next = later.next(now, vec![Event::DiagnosisStarted]);
+    (next.standing.held, next.standing.wake_at, next.versions) = (false, Some(now), needs[2]);
+    case.record(&mut later, next).await;
+    case.same(case.head(later.id).await.versions, needs[2], "what the last of its entries needs");
+    ids.push(later.id);
+
+    case.same(case.claimed(session).await, vec![ids[0]], "what this program reads");
+    case.same(case.head(ids[1]).await.epoch, Epoch(1), "the epoch of what was left alone");
+    let take = |reads| {
+        let due = now.plus(seconds(60));
+        ClaimRequest { session, now, limit: 9, reads, unable: vec![], driven: vec![], due }
+    };
+    for (reads, expected) in [(needs[1], vec![ids[1]]), (needs[2], vec![ids[2], ids[3]])] {
+        let claimed = case.ok(case.log.claim(take(reads)).await, "claiming works");
+        let mut claimed: Vec<_> = claimed.iter().map(|claimed| claimed.operation).collect();
+        claimed.sort();
+        case.same(claimed, expected, "what a newer program reads");
+    }
 }
 
 pub(super) async fn oldest_first(case: &mut Case<'_>) {
@@ -152,6 +198,7 @@ pub(super) async fn oldest_first(case: &mut Case<'_>) {
         session,
         now,
         limit,
+        reads: Versions::CURRENT,
         unable: vec![],
         driven: vec![],
         due: now.plus(seconds(600)),
@@ -228,7 +275,15 @@ pub(super) async fn taken_over(case: &mut Case<'_>) {
             case.ok(case.log.renew_session(session).await, "a lease is renewed");
         }
         let (now, due) = (case.later(700), case.later(1400));
-        let request = ClaimRequest { session: second, now, limit: 9, unable: vec![], driven: vec![], due };
+        let request = ClaimRequest {
+            session: second,
+            now,
+            limit: 9,
+            unable: vec![],
+            driven: vec![],
+            reads: Versions::CURRENT,
+            due,
+        };
         case.same(case.ok(case.log.claim(request).await, "claiming works").len(), 1, "what was taken");
     }
     refused!(case, writer.skip(case.now()), Error::Stale { .. });

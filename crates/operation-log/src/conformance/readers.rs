@@ -3,10 +3,12 @@
 use redress_fsm::State;
 
 use super::case::Case;
-use super::fixture::seconds;
+use super::fixture::{outbox_request, seconds};
 use crate::error::Error;
 use crate::event::Actor;
-use crate::record::{Claim, Cursor, Filter, Head, Post, Request, Switch};
+use crate::record::{
+    Claim, Cursor, Filter, Head, OutboxOutcome, OutboxSettled, Post, Request, SessionStatus, Switch,
+};
 
 pub(super) async fn follow(case: &mut Case<'_>) {
     let session = case.session().await;
@@ -154,6 +156,55 @@ pub(super) async fn switches(case: &mut Case<'_>) {
     case.ok(case.log.set_switch("engine", None).await, "a switch is turned on");
     case.ok(case.log.set_switch("engine", None).await, "a switch that is on is turned on");
     case.same(found().await, vec![off("strategy:restore", "b")], "what is off");
+}
+
+pub(super) async fn status(case: &mut Case<'_>) {
+    let status = async |case: &Case<'_>| case.ok(case.log.status().await, "the status is read");
+    let empty = status(case).await;
+    case.same((empty.log_now, empty.sessions), (case.now(), vec![]), "an empty log");
+    case.same((empty.owed, empty.handed, empty.owed_since), (0, 0, None), "an empty log");
+    let session = case.session().await;
+    case.begun(session).await;
+    case.pass(5);
+    let since = case.now();
+    let mut writer = case.writer(session);
+    let mut begin = writer.begin(since, vec![]);
+    begin.outbox = vec![super::appends::owe("a"), super::appends::owe("b"), super::appends::owe("c")];
+    let recorded = case.record(&mut writer, begin).await;
+    case.pass(2);
+    case.ok(case.log.renew_session(session).await, "a lease is renewed");
+    let mut ending = writer.skip(case.now());
+    ending.outbox = vec![super::appends::owe("d")];
+    let last = case.record(&mut writer, ending).await;
+    let found = status(case).await;
+    case.same(found.log_now, case.now(), "the log's own clock");
+    case.that(found.position >= last.position, "the highest position");
+    case.same((found.owed, found.handed, found.owed_since), (4, 0, Some(since)), "what is owed");
+    let expires_at = case.now().plus(super::case::LEASE);
+    let at_work = SessionStatus { id: session, engine: "conformance".into(), expires_at, holds: 1 };
+    case.same(found.sessions, vec![at_work], "who is at work");
+
+    let request = outbox_request(session, case.now(), case.later(9), 9);
+    let rows = case.ok(case.log.outbox_due(request).await, "rows are given");
+    let outcomes = [
+        OutboxOutcome::Done,
+        OutboxOutcome::Again { at: case.later(50), error: "no route".into() },
+        OutboxOutcome::Handed { error: "it says 400".into() },
+    ];
+    for (row, how) in rows.iter().zip(outcomes) {
+        let settled = OutboxSettled { position: row.position, index: row.index, at: case.now(), how };
+        case.ok(case.log.outbox_settle(session, settled).await, "an outcome is kept");
+    }
+    let found = status(case).await;
+    case.same((found.owed, found.handed, found.owed_since), (3, 1, Some(since)), "what is owed");
+    case.that(found.position >= recorded.position, "the highest position");
+    case.pass(31);
+    case.same(status(case).await.sessions, vec![], "whose lease ran out is not at work");
+    let next = case.session().await;
+    let ids: Vec<_> = status(case).await.sessions.iter().map(|session| session.id).collect();
+    case.same(ids, vec![next], "who is at work");
+    case.ok(case.log.close_session(next).await, "a session is closed");
+    case.same(status(case).await.sessions, vec![], "a closed session is not at work");
 }
 
 pub(super) async fn wakeups(case: &mut Case<'_>) {

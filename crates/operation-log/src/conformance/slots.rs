@@ -102,6 +102,21 @@ pub(super) async fn by_position(case: &mut Case<'_>) {
     case.same(next, vec![waiters[1].id], "who is woken when a waiter leaves the free slot");
 }
 
+pub(super) async fn passed_over(case: &mut Case<'_>) {
+    let session = case.session().await;
+    let mut first = holder(case, session).await;
+    let urgent = waiter(case, session, Level::P0).await;
+    let next = waiter(case, session, Level::P1).await;
+    let ending = first.skip(case.now());
+    case.record(&mut first, ending).await;
+    case.that(case.head(urgent.id).await.wake_at <= Some(case.now()), "the first waiter is due");
+    // No engine at work has what it needs, so nobody claims it; somebody else has the slot meanwhile.
+    let mut other = holder(case, session).await;
+    let ending = other.skip(case.now());
+    case.record(&mut other, ending).await;
+    case.that(case.head(next.id).await.wake_at <= Some(case.now()), "the one behind it is due too");
+}
+
 pub(super) async fn given_up(case: &mut Case<'_>) {
     let session = case.session().await;
     let first = holder(case, session).await;

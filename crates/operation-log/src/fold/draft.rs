@@ -10,7 +10,7 @@ use redress_strategy::StoredPlan;
 use redress_types::{Epoch, Hash, OperationId, Timestamp};
 
 use super::{Operation, Refused};
-use crate::entry::{Entry, FORMAT};
+use crate::entry::{Entry, FORMAT, Versions};
 use crate::event::{Actor, Event};
 use crate::session::SessionId;
 
@@ -45,6 +45,13 @@ pub struct Writer {
     pub actor: Actor,
     /// When, by the writer's clock.
     pub now: Timestamp,
+}
+
+impl Sealed {
+    /// What a program must be able to read to fold the entry: [`crate::Append::versions`].
+    pub const fn versions(&self) -> Versions {
+        self.entry.versions()
+    }
 }
 
 impl Draft {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redress_types::{OperationId, Timestamp};
 
 use super::state::{Owed, Row, Tables};
-use crate::entry::StoredEntry;
+use crate::entry::{StoredEntry, Versions};
 use crate::error::Error;
 use crate::event::HoldReason;
 use crate::record::{Append, Begin, Budget, Claim, Ending, Head, OutboxRow, OutboxState, Recorded};
@@ -175,6 +175,7 @@ impl Tables {
         row.head = Head {
             seq,
             hash: entry.hash,
+            versions: row.head.versions.highest(append.versions),
             state: standing.state,
             epoch: append.epoch,
             session: (standing.held && !ends).then_some(session),
@@ -207,7 +208,8 @@ impl Tables {
                 state: OutboxState::Owed,
                 last_error: None,
             };
-            self.outbox.insert((position, index), Owed { row, taken: None });
+            self.outbox.insert((position, index), Owed { row, since: now, taken: None });
+            self.owed.insert((position, index));
         }
         row.entries.push(entry);
         let mut freed = append.ends.map(|ending| self.end(&mut row, ending)).unwrap_or_default();
@@ -239,6 +241,7 @@ impl Tables {
             name: begin.name,
             seq: 0,
             hash: redress_types::Hash::ZERO,
+            versions: Versions { format: 0, table: 0 },
             state: redress_fsm::INITIAL,
             epoch: redress_types::Epoch::default(),
             session: None,
@@ -295,8 +298,13 @@ impl Tables {
     /// The first waiter of each freed slot is due at once.
     fn wake_waiters(&mut self, freed: &[Claim], now: Timestamp) {
         for claim in freed.iter().filter(|claim| matches!(claim, Claim::Slot(_))) {
-            let first = self.index.waiting.get(claim).and_then(|waiting| waiting.first());
-            if let Some((_, _, _, id)) = first.copied() {
+            // One that is due already may be one that nobody at work can run: it must not keep the slot from the next.
+            let due = |id: &OperationId| {
+                self.operations.get(id).is_some_and(|row| row.head.wake_at.is_some_and(|at| at <= now))
+            };
+            let waiting = self.index.waiting.get(claim).into_iter().flatten();
+            let first = waiting.map(|(_, _, _, id)| *id).find(|id| !due(id));
+            if let Some(id) = first {
                 self.change(id, |row| {
                     row.head.wake_at = Some(row.head.wake_at.map_or(now, |at| at.min(now)));
                 });

@@ -4,7 +4,7 @@ use redress_types::{Hash, OperationId, Timestamp};
 
 use super::state::Tables;
 use crate::error::Error;
-use crate::record::{Archived, Audit, Checkpoint, Head, OutboxState, Outcome};
+use crate::record::{Archived, Audit, Checkpoint, Head, Outcome};
 
 impl Tables {
     pub(super) fn checkpoint(&mut self, now: Timestamp, key: Option<&[u8]>) -> Checkpoint {
@@ -39,7 +39,8 @@ impl Tables {
             .operations
             .values()
             .filter_map(|row| row.head.ended_at.map(|at| (at, row)))
-            .filter(|(at, row)| *at < before && !self.owes(&row.head))
+            // What still owes the world something stays, whatever its age.
+            .filter(|(at, row)| *at < before && row.head.owed == 0)
             .collect();
         ended.sort_unstable_by_key(|(at, row)| (*at, row.head.position));
         let rows = ended.into_iter().take(limit).map(|(_, row)| row);
@@ -51,15 +52,10 @@ impl Tables {
         .collect()
     }
 
-    /// Whether it still owes the world something; then it stays, whatever its age.
-    fn owes(&self, head: &Head) -> bool {
-        head.owed > 0 && self.outbox_of(head.id).iter().any(|row| row.state == OutboxState::Owed)
-    }
-
     pub(super) fn remove_archived(&mut self, archived: &[(OperationId, Hash)]) -> u64 {
         let mut removed = 0;
         for (id, hash) in archived {
-            let is_same = |head: &Head| head.ended_at.is_some() && head.hash == *hash && !self.owes(head);
+            let is_same = |head: &Head| head.ended_at.is_some() && head.hash == *hash && head.owed == 0;
             if self.operations.get(id).is_some_and(|row| is_same(&row.head)) {
                 self.remove(*id);
                 removed += 1;

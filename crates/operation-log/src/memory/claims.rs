@@ -6,19 +6,18 @@ use std::time::Duration;
 use redress_fsm::State;
 use redress_types::{Epoch, Incarnation, OperationId, Timestamp};
 
-use super::state::{SessionRow, Tables};
+use super::state::{Row, SessionRow, Tables};
 use crate::error::Error;
-use crate::record::{ClaimRequest, Claimed, Sum};
+use crate::record::{ClaimRequest, Claimed, LogStatus, OutboxState, SessionStatus, Sum};
 use crate::session::{Session, SessionId};
 
 impl Tables {
-    /// The engine's name is for logs that allow one: here nobody is ever refused by it.
-    pub(super) fn open_session(&mut self, _engine: &str, lease: Duration, log_now: Timestamp) -> Session {
+    pub(super) fn open_session(&mut self, engine: &str, lease: Duration, log_now: Timestamp) -> Session {
         let last = self.sessions.last_key_value().map_or(0, |(id, _)| id.0);
         let id = SessionId(last + 1);
         let sum = Sum { session: id, ..Sum::default() };
-        self.sessions
-            .insert(id, SessionRow { lease, lasts_until: log_now.plus(lease), closed_at: None, sum });
+        let (engine, lasts_until) = (engine.to_owned(), log_now.plus(lease));
+        self.sessions.insert(id, SessionRow { engine, lease, lasts_until, closed_at: None, sum });
         self.commits += 1;
         Session { id, incarnation: Incarnation(1), restored: false, since: SessionId(0), lease, log_now }
     }
@@ -87,8 +86,10 @@ impl Tables {
     }
 
     fn is_able(&self, id: OperationId, request: &ClaimRequest) -> bool {
-        let plan = self.operations.get(&id).and_then(|row| row.head.plan);
-        !request.driven.contains(&id) && plan.is_none_or(|plan| !request.unable.contains(&plan))
+        let Some(Row { head, .. }) = self.operations.get(&id) else { return false };
+        request.reads.reads(head.versions)
+            && !request.driven.contains(&id)
+            && head.plan.is_none_or(|plan| !request.unable.contains(&plan))
     }
 
     pub(super) fn hold_until(
@@ -100,7 +101,7 @@ impl Tables {
         log_now: Timestamp,
     ) -> Result<(), Error> {
         self.current(session, log_now)?;
-        let holds = |row: &super::state::Row| row.head.session == Some(session) && row.head.epoch == epoch;
+        let holds = |row: &Row| row.head.session == Some(session) && row.head.epoch == epoch;
         if !self.operations.get(&id).is_some_and(holds) {
             return Err(Error::Stale { what: format!("epoch {} of operation {id}", epoch.0) });
         }
@@ -110,7 +111,7 @@ impl Tables {
     }
 
     pub(super) fn give_up(&mut self, session: SessionId, id: OperationId, epoch: Epoch, log_now: Timestamp) {
-        let holds = |row: &super::state::Row| row.head.session == Some(session) && row.head.epoch == epoch;
+        let holds = |row: &Row| row.head.session == Some(session) && row.head.epoch == epoch;
         if !self.operations.get(&id).is_some_and(holds) {
             return;
         }
@@ -155,6 +156,26 @@ impl Tables {
             row.map_or(log_now, |row| row.closed_at.unwrap_or(row.lasts_until))
         });
         free.into_iter().chain(asked).chain(over).min()
+    }
+
+    pub(super) fn status(&self, log_now: Timestamp) -> LogStatus {
+        let alive = self.sessions.iter().filter(|(id, _)| !self.is_over(**id, log_now));
+        let owed = || self.owed.iter().filter_map(|place| self.outbox.get(place));
+        LogStatus {
+            log_now,
+            position: self.position,
+            sessions: alive
+                .map(|(id, row)| SessionStatus {
+                    id: *id,
+                    engine: row.engine.clone(),
+                    expires_at: row.lasts_until,
+                    holds: self.index.held.get(id).map_or(0, BTreeMap::len) as u64,
+                })
+                .collect(),
+            owed: self.owed.len() as u64,
+            handed: owed().filter(|owed| owed.row.state == OutboxState::Handed).count() as u64,
+            owed_since: owed().map(|owed| owed.since).next(),
+        }
     }
 
     pub(super) fn stuck(&self) -> Vec<OperationId> {

@@ -4,39 +4,32 @@ use std::collections::HashSet;
 
 use redress_types::{OperationId, Timestamp};
 
-use super::state::Tables;
+use super::state::{Owed, Tables};
 use crate::error::Error;
-use crate::record::{OutboxOutcome, OutboxRow, OutboxSettled, OutboxState};
+use crate::record::{OutboxDecision, OutboxOutcome, OutboxRequest, OutboxRow, OutboxSettled, OutboxState};
 use crate::session::SessionId;
 
 impl Tables {
-    pub(super) fn outbox_due(
-        &mut self,
-        session: SessionId,
-        now: Timestamp,
-        until: Timestamp,
-        limit: usize,
-        log_now: Timestamp,
-    ) -> Vec<OutboxRow> {
-        let mut seen = HashSet::new();
+    pub(super) fn outbox_due(&mut self, request: &OutboxRequest, log_now: Timestamp) -> Vec<OutboxRow> {
+        let rows = || self.owed.iter().filter_map(|place| self.outbox.get(place));
+        let is_taken = |owed: &&Owed| {
+            owed.taken.is_some_and(|(by, until)| until > request.now && !self.is_over(by, log_now))
+        };
+        let mut seen: HashSet<&str> =
+            rows().filter(is_taken).map(|owed| owed.row.order_key.as_str()).collect();
         let mut due = Vec::new();
-        for (place, owed) in &self.outbox {
-            if due.len() == limit {
-                break;
-            }
-            // Also one that is not due yet, or that somebody has, holds up those behind it.
-            if owed.row.state != OutboxState::Owed || !seen.insert(owed.row.order_key.as_str()) {
-                continue;
-            }
-            let free = owed.taken.is_none_or(|(by, until)| until <= now || self.is_over(by, log_now));
-            if owed.row.due_at <= now && free {
-                due.push(*place);
+        for Owed { row, .. } in rows().filter(|owed| owed.row.state == OutboxState::Owed) {
+            // Also one that is not due yet, or for another engine, holds up those behind it.
+            let first = seen.insert(row.order_key.as_str());
+            if first && row.due_at <= request.now && request.executors.contains(&row.executor) {
+                due.push((row.due_at, row.position, row.index));
             }
         }
-        let mut rows = Vec::with_capacity(due.len());
-        for place in due {
-            if let Some(owed) = self.outbox.get_mut(&place) {
-                owed.taken = Some((session, until));
+        due.sort_unstable();
+        let mut rows = Vec::with_capacity(due.len().min(request.limit));
+        for (_, position, index) in due.into_iter().take(request.limit) {
+            if let Some(owed) = self.outbox.get_mut(&(position, index)) {
+                owed.taken = Some((request.session, request.until));
                 rows.push(owed.row.clone());
             }
         }
@@ -56,7 +49,8 @@ impl Tables {
         if owed.row.state == OutboxState::Done {
             return Err(Error::DifferentContent { what: what() });
         }
-        if owed.row.state == OutboxState::Owed && owed.taken.is_none_or(|(by, _)| by != session) {
+        let has = owed.taken.is_some_and(|(by, _)| by == session);
+        if !has && owed.row.state != OutboxState::Handed {
             return Err(Error::Stale { what: format!("the right to deliver {}", what()) });
         }
         owed.taken = None;
@@ -72,13 +66,43 @@ impl Tables {
                 owed.row.last_error = Some(error);
             }
         }
-        let (id, done) = (owed.row.operation, owed.row.state == OutboxState::Done);
-        if let (Some(row), true) = (self.operations.get_mut(&id), done) {
-            row.head.owed = row.head.owed.saturating_sub(1);
+        if owed.row.state == OutboxState::Done {
+            self.owes_no_more(place);
         }
         self.commits += 1;
         self.woke = true;
         Ok(())
+    }
+
+    fn owes_no_more(&mut self, place: (u64, u32)) {
+        self.owed.remove(&place);
+        let id = self.outbox.get(&place).map(|owed| owed.row.operation);
+        if let Some(row) = id.and_then(|id| self.operations.get_mut(&id)) {
+            row.head.owed = row.head.owed.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn outbox_decide(&mut self, decision: &OutboxDecision) -> Result<OutboxRow, Error> {
+        let place = (decision.position, decision.index);
+        let Some(owed) = self.outbox.get_mut(&place) else {
+            return Err(Error::Unstorable {
+                what: format!("there is no outbox row {}.{}", place.0, place.1),
+            });
+        };
+        let Some(after) = decision.carry_out(&owed.row)? else { return Ok(owed.row.clone()) };
+        owed.row = after.clone();
+        if after.state == OutboxState::Closed {
+            owed.taken = None;
+            self.owes_no_more(place);
+        }
+        self.commits += 1;
+        self.woke = true;
+        Ok(after)
+    }
+
+    pub(super) fn outbox_owed(&self, limit: usize) -> Vec<OutboxRow> {
+        let rows = self.owed.iter().take(limit).filter_map(|place| self.outbox.get(place));
+        rows.map(|owed| owed.row.clone()).collect()
     }
 
     pub(super) fn outbox_of(&self, id: OperationId) -> Vec<OutboxRow> {

@@ -32,6 +32,8 @@ pub(super) struct Tables {
     pub(super) switches: BTreeMap<String, Switch>,
     pub(super) switch_changes: u64,
     pub(super) outbox: BTreeMap<(u64, u32), Owed>,
+    /// Rows not delivered yet, those that a person has included.
+    pub(super) owed: BTreeSet<(u64, u32)>,
     pub(super) archived: Sum,
     pub(super) checkpoints: Vec<Checkpoint>,
     pub(super) position: u64,
@@ -43,6 +45,7 @@ pub(super) struct Tables {
 
 /// One engine's stay.
 pub(super) struct SessionRow {
+    pub(super) engine: String,
     pub(super) lease: Duration,
     pub(super) lasts_until: Timestamp,
     pub(super) closed_at: Option<Timestamp>,
@@ -63,6 +66,7 @@ pub(super) struct Row {
 /// An outbox row and who delivers it at the moment.
 pub(super) struct Owed {
     pub(super) row: OutboxRow,
+    pub(super) since: Timestamp,
     pub(super) taken: Option<(SessionId, Timestamp)>,
 }
 

@@ -8,6 +8,7 @@ use redress_strategy::StoredPlan;
 use redress_types::{AlertId, Epoch, Fingerprint, Hash, Level, OperationId, Target, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::entry::Versions;
 use crate::session::SessionId;
 
 /// One append. Everything in it is written together or not at all.
@@ -25,6 +26,8 @@ pub struct Append {
     pub body: Arc<[u8]>,
     /// Their hash, chained to the entry before.
     pub hash: Hash,
+    /// What a program must be able to read to fold this entry.
+    pub versions: Versions,
     /// When, by the writer's clock.
     pub now: Timestamp,
     /// The head as it must stand afterwards.

@@ -6,6 +6,7 @@ use redress_types::{AlertId, EffectKey, Epoch, Fingerprint, Hash, Level, Operati
 use serde::{Deserialize, Serialize};
 
 use super::append::Claim;
+use crate::entry::Versions;
 use crate::session::SessionId;
 
 /// A head row: where an operation stands, for lists and for claims. A projection of its entries, but for the
@@ -20,6 +21,8 @@ pub struct Head {
     pub seq: u64,
     /// The hash of its last entry.
     pub hash: Hash,
+    /// What a program must be able to read to fold it: the highest of its entries.
+    pub versions: Versions,
     /// Where it stands.
     pub state: State,
     /// Its epoch.

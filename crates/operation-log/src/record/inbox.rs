@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::append::NewAlert;
 use super::head::AlertRecord;
+use crate::entry::Versions;
 use crate::event::{Actor, Decision};
 use crate::session::SessionId;
 
@@ -124,6 +125,8 @@ pub struct ClaimRequest {
     pub now: Timestamp,
     /// At most so many.
     pub limit: usize,
+    /// The highest versions that it reads; operations that need more are left alone (rolling upgrades).
+    pub reads: Versions,
     /// Plans that it cannot run; operations of these are left alone.
     pub unable: Vec<PlanHash>,
     /// Operations that a task of this engine drives: never taken, however long they are due.

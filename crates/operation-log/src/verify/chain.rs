@@ -8,7 +8,7 @@ use redress_types::{EffectKey, Epoch, Hash, OperationId};
 
 use super::heads;
 use super::report::{Check, Finding, Findings};
-use crate::entry::{Entry, StoredEntry, Unreadable, link};
+use crate::entry::{Entry, StoredEntry, Unreadable, Versions, link};
 use crate::error::Error;
 use crate::event::{Event, KnownBy};
 use crate::fold::{Operation, Refused};
@@ -43,6 +43,8 @@ pub(super) struct Live {
     pub(super) operation: Operation,
     /// The position of its first entry.
     pub(super) position: u64,
+    /// The highest of its entries.
+    pub(super) versions: Versions,
     /// The last intent written: its key, under which epoch, and in which entry.
     intent: Option<(EffectKey, Epoch, u64)>,
     /// The effects that have their result.
@@ -138,7 +140,7 @@ impl<'a> Chains<'a> {
             None => self.begin(stored, entry)?,
             Some(live) => {
                 let operation = live.operation.with(entry, stored.hash).map_err(Stop::Refused)?;
-                Live { operation, ..live }
+                Live { operation, versions: live.versions.highest(entry.versions()), ..live }
             }
         };
         self.transitions += entry.events.len() as u64;
@@ -158,7 +160,8 @@ impl<'a> Chains<'a> {
             return Err(Stop::Link("the first entry does not begin with accepted".into()));
         }
         let operation = Operation::begin(entry, stored.hash, plan).map_err(Stop::Refused)?;
-        Ok(Live { operation, position: stored.position, intent: None, settled: Vec::new() })
+        let (position, versions) = (stored.position, entry.versions());
+        Ok(Live { operation, position, versions, intent: None, settled: Vec::new() })
     }
 
     /// Invariants 1 and 2, from the events alone: the fold is not asked.

@@ -20,6 +20,8 @@ pub(super) fn difference(head: &Head, live: &Live) -> Option<String> {
     differs("state", &head.state, &fold.state)
         // A claim raises the head's epoch before the next entry shows it.
         .or_else(|| differs("epoch", &head.epoch.0, &head.epoch.max(fold.epoch).0))
+        .or_else(|| differs("format", &head.versions.format, &live.versions.format))
+        .or_else(|| differs("table", &head.versions.table, &live.versions.table))
         .or_else(|| differs("last folded request", &head.folded_request, &fold.folded_request))
         .or_else(|| differs("last request", &head.inbox, &head.inbox.max(fold.folded_request)))
         .or_else(|| differs("position", &head.position, &live.position))
@@ -145,7 +147,9 @@ async fn claims_of(history: &dyn OperationHistory, head: &Head, live: &Live) -> 
     }
     claims.extend(operation.sameness.clone().map(Claim::Sameness));
     if operation.state.is_acting() {
-        claims.push(Claim::Slot(operation.target.to_string()));
+        let narrowed =
+            operation.plan.as_ref().map(|plan| plan.plan.slot(&operation.target, &operation.alert));
+        claims.push(Claim::Slot(narrowed.unwrap_or_else(|| operation.target.to_string())));
     }
     Ok(claims)
 }

@@ -41,6 +41,7 @@ pub fn plan(steps: &[OnError], compensation: usize, attempts: u32) -> Arc<Stored
         compensation_ms: 5_000,
         cooldown_ms: 1_000,
         idle_cooldown_ms: 1_000,
+        target_rate: None,
         strategy_rate: None,
         fingerprint_rate: None,
     };
@@ -60,6 +61,7 @@ pub fn plan(steps: &[OnError], compensation: usize, attempts: u32) -> Arc<Stored
         compensation: (0..compensation).map(undo).collect(),
         on_failure: OnFailure::Escalate,
         limits,
+        slot_labels: Vec::new(),
     };
     Arc::new(StoredPlan::freeze(plan).unwrap())
 }

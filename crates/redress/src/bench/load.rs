@@ -1,4 +1,5 @@
-//! The work that is measured: operations of no-op steps and one no-op check, so many at the same time.
+//! The work that is measured: operations of no-op steps and one no-op check, so many at the same time, shared evenly
+//! by the engines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +17,7 @@ use redress_types::{
 };
 use tokio::time::Instant;
 
-use crate::cli::Bench;
+use crate::cli::Throughput;
 
 /// What the work took.
 pub(super) struct Load {
@@ -70,49 +71,72 @@ impl Check for Fine {
     }
 }
 
-/// Runs it.
-pub(super) async fn run(log: Arc<dyn OperationLog>, asked: &Bench) -> Result<Load, Error> {
+/// Runs it: an engine on each of the logs, which are one log, opened so often.
+pub(super) async fn run(logs: &[Arc<dyn OperationLog>], asked: &Throughput) -> Result<Load, Error> {
     let in_flight = asked.in_flight.min(asked.operations);
-    let config = Config {
-        name: "redress bench".to_owned(),
-        // Twice, because a place is free only a moment after its operation ended, and those that the search for
-        // work holds meanwhile: without a place an operation would wait to be claimed, which is not measured here.
-        operations_at_work_max: 2 * in_flight as usize + 128,
-        channel_capacity: (in_flight as usize).max(1024),
-        ..Config::default()
+    let mut engines = Vec::new();
+    let begun = begin(logs, asked, in_flight, &mut engines).await;
+    let commits = || engines.iter().map(|engine| engine.log().commits()).sum::<u64>();
+    let (began, commits_before) = (Instant::now(), commits());
+    let measured = match begun {
+        Ok(()) => drive(&engines, asked.operations, in_flight).await,
+        Err(error) => Err(error),
     };
-    let engine = Engine::builder(Environment::system(), log)
-        .config(config)
-        .executor(Nothing)
-        .check(Fine)
-        .strategy(strategy(asked.steps)?)
-        .start()
-        .await?;
-    let (began, commits_before) = (Instant::now(), engine.log().commits());
-    let measured = drive(&engine, asked.operations, in_flight).await;
     let took = began.elapsed();
-    let commits = engine.log().commits().saturating_sub(commits_before);
-    engine.shutdown().await;
+    let commits = commits().saturating_sub(commits_before);
+    for engine in engines {
+        engine.shutdown().await;
+    }
     let mut latencies = measured?;
     latencies.sort_unstable();
     Ok(Load { took, commits, latencies })
 }
 
+async fn begin(
+    logs: &[Arc<dyn OperationLog>],
+    asked: &Throughput,
+    in_flight: u32,
+    engines: &mut Vec<Engine>,
+) -> Result<(), Error> {
+    let share = (in_flight as usize).div_ceil(logs.len());
+    for (n, log) in logs.iter().enumerate() {
+        let config = Config {
+            name: format!("redress bench {}", n + 1),
+            // Twice, because a place is free only a moment after its operation ended, and those that the search for
+            // work holds meanwhile: without a place an operation would wait to be claimed, which is not measured
+            // here.
+            operations_at_work_max: 2 * share + 128,
+            channel_capacity: share.max(1024),
+            ..Config::default()
+        };
+        let engine = Engine::builder(Environment::system(), Arc::clone(log))
+            .config(config)
+            .executor(Nothing)
+            .check(Fine)
+            .strategy(strategy(asked.steps)?)
+            .start()
+            .await?;
+        engines.push(engine);
+    }
+    Ok(())
+}
+
 fn strategy(steps: u32) -> Result<Strategy, Error> {
     let builder = Strategy::builder("bench")
         .cooldown(Duration::ZERO)
+        .unlimited_per_fingerprint()
         .verification(Duration::from_secs(30), Duration::ZERO, 1)
         .check(&Fine, Duration::from_secs(10));
     let steps = (1..=steps).map(|n| Step::new(format!("step-{n}"), &Nothing));
     Ok(steps.fold(builder, |builder, step| builder.step(step)).build()?)
 }
 
-/// So many workers, each with one operation at a time.
-async fn drive(engine: &Engine, operations: u32, in_flight: u32) -> Result<Vec<Duration>, Error> {
+/// So many workers, each with one operation at a time at the engine that is its.
+async fn drive(engines: &[Engine], operations: u32, in_flight: u32) -> Result<Vec<Duration>, Error> {
     let next = Arc::new(AtomicU32::new(0));
     let since = SystemClock.now();
     let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..in_flight {
+    for engine in engines.iter().cycle().take(in_flight as usize) {
         let (sender, next) = (engine.sender(), Arc::clone(&next));
         workers.spawn(async move {
             let mut latencies = Vec::new();

@@ -1,25 +1,28 @@
 //! `redress bench`: operations per second of the whole engine on this machine's disk, and beside it the raw
-//! figure: the same rows written without an engine.
+//! figure: the same rows written without an engine. `redress bench intake`: how the HTTP service takes alerts while
+//! operations run.
 //!
 //! [`load`] is the work, [`raw`] writes its rows again. Each operation has a target of its own, no cooldown and
-//! nothing in the outbox: what is measured is the log and the engine, not waiting.
+//! nothing in the outbox: what is measured is the log and the engine, not waiting. Read [`intake`] for the other one.
 
 mod folder;
+mod intake;
 mod load;
 mod raw;
 
 use std::sync::Arc;
 
 use anyhow::{Context as _, Error, bail};
-use redress_operation_log::{Filter, OperationHistory};
+use redress_operation_log::{Filter, OperationHistory, OperationLog};
 use serde::Serialize;
 
 use crate::Exit;
-use crate::cli::{Bench, Global};
-use crate::database::{self, Place};
+use crate::cli::{Bench, BenchWhat, Global, Throughput};
+use crate::database::Place;
 use crate::text::{json_line, print};
 
 use self::folder::Folder;
+use self::raw::Beside;
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -27,6 +30,7 @@ struct Figures {
     operations: u32,
     in_flight: u32,
     steps: u32,
+    engines: u32,
     /// Operations per second, from the first submission to the last end.
     ops_per_s: f64,
     /// From submission to the end, half of the operations were at least so fast.
@@ -35,7 +39,8 @@ struct Figures {
     p99_ms: f64,
     /// Transactions of the log, per operation.
     commits_per_op: f64,
-    /// Growth of the database and its write-ahead log, per operation. In memory: 0.
+    /// Growth of the database, per operation: of the file and its write-ahead log, or of what `pg_database_size`
+    /// counts, which is without Postgres's write-ahead log. In memory: 0.
     bytes_per_op: f64,
     /// What an acknowledged write has survived, in the backend's words.
     durability: String,
@@ -45,29 +50,40 @@ struct Figures {
 
 /// Measures and prints.
 pub(crate) async fn bench(global: &Global, asked: Bench) -> Result<Exit, Error> {
+    match asked.what {
+        None => throughput(global, &asked.throughput).await,
+        Some(BenchWhat::Intake(intake)) => intake::intake(global, &intake).await,
+    }
+}
+
+async fn throughput(global: &Global, asked: &Throughput) -> Result<Exit, Error> {
     let folder = Folder::make()?;
-    let place = match &global.db {
-        Some(_) => Place::of(global)?,
-        None => Place::File(folder.path().join("bench.db").display().to_string()),
-    };
-    let log = place.open()?;
+    let place = place(global, &folder)?;
+    if asked.engines > 1 && !matches!(place, Place::Postgres(_)) {
+        bail!(
+            "--engines {}: several engines share a log only in Postgres (a SQLite file has one engine at a time, a log \
+             in memory one process); name one with --db postgres://…",
+            asked.engines
+        );
+    }
+    let mut logs: Vec<Arc<dyn OperationLog>> = Vec::new();
+    for _ in 0..asked.engines {
+        logs.push(place.open().await?);
+    }
+    let log = logs.first().cloned().context("no engine")?;
     refuse_used(&*log).await?;
-    let path = place.path();
-    let size = || path.as_deref().map_or(0, database::bytes);
-    let bytes_before = size();
-    let load = load::run(Arc::clone(&log), &asked).await?;
-    let bytes = size().saturating_sub(bytes_before);
-    let raw_ops_per_s = match &path {
-        Some(path) => {
-            Some(raw_beside(&*log, path, load.commits).await.context("the raw half of the measurement")?)
-        }
-        None => None,
-    };
+    let beside = Beside::of(&place).await?;
+    let bytes_before = beside.bytes().await?;
+    let load = load::run(&logs, asked).await?;
+    let bytes = beside.bytes().await?.saturating_sub(bytes_before);
+    let raw = beside.measure(&*log, load.commits, logs.len()).await;
+    let raw_ops_per_s = raw.context("the raw half of the measurement")?;
     let operations = f64::from(asked.operations);
     let figures = Figures {
         operations: asked.operations,
         in_flight: asked.in_flight,
         steps: asked.steps,
+        engines: asked.engines,
         ops_per_s: round(operations / load.took.as_secs_f64(), 1),
         p50_ms: round(load.percentile(50), 3),
         p99_ms: round(load.percentile(99), 3),
@@ -80,6 +96,14 @@ pub(crate) async fn bench(global: &Global, asked: Bench) -> Result<Exit, Error> 
     Ok(Exit::DONE)
 }
 
+/// The database that was named, or one in the folder.
+fn place(global: &Global, folder: &Folder) -> Result<Place, Error> {
+    match &global.db {
+        Some(_) => Place::of(global),
+        None => Ok(Place::File(folder.path().join("bench.db").display().to_string())),
+    }
+}
+
 /// A measurement in a database that is used would be wrong, and would be in somebody's history.
 async fn refuse_used(history: &dyn OperationHistory) -> Result<(), Error> {
     let page = history.operations(&Filter::default(), None, 1).await?;
@@ -87,32 +111,6 @@ async fn refuse_used(history: &dyn OperationHistory) -> Result<(), Error> {
         bail!("the database holds operations; name one that does not exist, or leave --db out");
     }
     Ok(())
-}
-
-/// Writes the rows of the run again, into a file beside the one measured: the same disk, the same settings.
-async fn raw_beside(
-    history: &dyn OperationHistory,
-    path: &std::path::Path,
-    commits: u64,
-) -> Result<f64, Error> {
-    let rows = raw::Rows::read(history, commits).await?;
-    let mut name = path.as_os_str().to_owned();
-    name.push(".raw");
-    let beside = std::path::PathBuf::from(name);
-    if beside.exists() {
-        bail!("{} is in the way; remove it", beside.display());
-    }
-    let written = {
-        let beside = beside.clone();
-        tokio::task::spawn_blocking(move || rows.write(&beside)).await?
-    };
-    for end in ["", "-wal", "-shm"] {
-        let mut name = beside.as_os_str().to_owned();
-        name.push(end);
-        // What is not there need not be removed.
-        let _ = std::fs::remove_file(name);
-    }
-    written
 }
 
 fn show(global: &Global, figures: &Figures) -> Result<(), Error> {
@@ -123,8 +121,12 @@ fn show(global: &Global, figures: &Figures) -> Result<(), Error> {
         Some(raw) => format!("{raw:.0} operations/s"),
         None => "none in memory".to_owned(),
     };
+    let engines = match figures.engines {
+        1 => String::new(),
+        n => format!(", {n} engines"),
+    };
     print(&format!(
-        "{} operations of {} steps, {} in flight\n\
+        "{} operations of {} steps, {} in flight{engines}\n\
          throughput    {:.0} operations/s\n\
          latency       {:.2} ms median, {:.2} ms at 99 %\n\
          commits       {:.2} per operation\n\

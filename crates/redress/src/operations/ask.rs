@@ -78,7 +78,7 @@ async fn ask(
 }
 
 /// Who asks, as the kernel knows it. No approval: whoever can write the file can be anybody.
-fn me() -> Result<Actor, Error> {
+pub(crate) fn me() -> Result<Actor, Error> {
     let uid = std::fs::metadata("/proc/self").context("finding out which user asks (/proc/self)")?.uid();
     Ok(Actor::local(uid))
 }

@@ -10,6 +10,8 @@ pub(crate) mod read;
 mod show;
 pub(crate) mod words;
 
+pub(crate) use self::ask::me;
+
 use anyhow::Error;
 
 use crate::Exit;
@@ -19,7 +21,7 @@ use crate::database::Place;
 /// One of its commands.
 pub(crate) async fn operations(global: &Global, asked: Operations) -> Result<Exit, Error> {
     let place = Place::of(global)?;
-    let log = place.open_existing()?;
+    let log = place.open_existing().await?;
     match asked {
         Operations::List(asked) => list::list(global, &*log, &place, &asked).await,
         Operations::Show(which) => show::show(global, &*log, &place, &which.id).await,

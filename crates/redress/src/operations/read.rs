@@ -119,5 +119,10 @@ impl Folded {
 
 /// The head's target and title as they stand in a line.
 pub(crate) fn about(head: &Head) -> (String, String) {
-    (short(&head.target.to_string(), 40), short(&head.title, 60))
+    let target = if head.target.service.is_empty() {
+        "(no service)".to_owned()
+    } else {
+        short(&head.target.to_string(), 40)
+    };
+    (target, short(&head.title, 60))
 }

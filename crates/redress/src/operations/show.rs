@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use anyhow::Error;
 use redress_fsm::State;
 use redress_operation_log::summary::{StepLine, Summary};
-use redress_operation_log::{InboxRow, LateResult, OperationHistory, OutboxRow, OutboxState, Request};
+use redress_operation_log::{Head, InboxRow, LateResult, OperationHistory, OutboxRow, OutboxState, Request};
 use redress_types::{Clock as _, Phase, SystemClock, show_duration};
 use serde_json::{Value, json};
 
 use super::read::{self, Folded};
 use crate::Exit;
 use crate::cli::Global;
-use crate::database::Place;
+use crate::database::{Place, program};
 use crate::run::resolve_command;
 use crate::text::{count, escape, json_line, millis, moment, print, short};
 
@@ -27,6 +27,8 @@ struct Screen {
     owes: Vec<OutboxRow>,
     /// Requests that nobody has folded in yet.
     asked: Vec<InboxRow>,
+    /// It goes on by itself: an engine is there for it. `None`: it has ended.
+    attended: Option<bool>,
 }
 
 /// Prints it.
@@ -42,13 +44,23 @@ pub(crate) async fn show(
     let late = history.late_results(head.id).await?;
     let owes = history.outbox_of(head.id).await?;
     let asked = history.inbox(head.id, head.folded_request).await?;
-    let screen = Screen { folded, summary, late, owes, asked };
+    let attended = if head.state.is_ended() { None } else { Some(attended(history, &head).await?) };
+    let screen = Screen { folded, summary, late, owes, asked, attended };
     if global.json {
         print(&json_line(&screen.object()?)?)?;
     } else {
         print(&screen.text(place))?;
     }
     Ok(Exit::DONE)
+}
+
+/// Whether the engine that holds it, or else any engine, is at work.
+async fn attended(history: &dyn OperationHistory, head: &Head) -> Result<bool, Error> {
+    let sessions = history.status().await?.sessions;
+    Ok(match head.session {
+        Some(holder) => sessions.iter().any(|session| session.id == holder),
+        None => !sessions.is_empty(),
+    })
 }
 
 impl Screen {
@@ -63,6 +75,7 @@ impl Screen {
                    "due_at": row.due_at.to_string(), "last_error": row.last_error})
         });
         object["type"] = json!("operation");
+        object["attended"] = json!(self.attended);
         object["late_results"] = late.collect();
         object["owes"] = owes.collect();
         object["asked"] = self
@@ -136,6 +149,12 @@ impl Screen {
 
     fn waits(&self, out: &mut String, place: &Place) {
         let Some(waits) = &self.summary.waits else { return };
+        if self.attended == Some(false) && self.summary.state != State::Suspended {
+            let _ = writeln!(out, "\nwaits for an engine: none is at work on it; the next one goes on");
+            let _ = writeln!(out, "  go on: {} run{}", program(), place.as_option());
+            let _ = writeln!(out, "  with {}, since {}", escape(&waits.on), moment(waits.since));
+            return;
+        }
         let until = waits.until.map_or("somebody does something".to_owned(), moment);
         let _ = writeln!(out, "\nwaits for {}", escape(&waits.on));
         let _ = writeln!(out, "  since {}, until {until}", moment(waits.since));
@@ -194,21 +213,31 @@ impl Screen {
             let (said, reason) = (escape(&late.said), escape(&late.reason));
             let _ = writeln!(out, "  {}  {}: {said} ({reason})", moment(late.at), late.key);
         }
-        let open = self.owes.iter().filter(|row| row.state != OutboxState::Done).count();
+        let open = self.owes.iter().filter(|row| is_open(row)).count();
         if self.owes.is_empty() {
             out.push_str("\nowes nothing\n");
             return;
         }
         let _ = writeln!(out, "\nowes {open} of {} deliveries", self.owes.len());
-        for row in self.owes.iter().filter(|row| row.state != OutboxState::Done) {
+        for row in self.owes.iter().filter(|row| is_open(row)) {
             let error = row.last_error.as_deref().map(|e| format!(": {}", escape(e))).unwrap_or_default();
             let executor = escape(&row.executor);
             let _ = writeln!(
                 out,
                 "  {executor} for entry {}, {} tries, {}{error}",
-                row.seq, row.tries, row.state
+                row.seq,
+                row.tries,
+                crate::outbox::word(row.state)
             );
         }
+    }
+}
+
+/// Still to be delivered, or in a person's hands.
+const fn is_open(row: &OutboxRow) -> bool {
+    match row.state {
+        OutboxState::Owed | OutboxState::Handed => true,
+        OutboxState::Done | OutboxState::Closed => false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `redress run`: the main job. Reads FILE, starts an engine, submits, watches until the end.
 //!
-//! In this order, so that bad input stores nothing: [`input`] reads and checks, [`wiring`] makes the parts, the
+//! In this order, so that bad input stores nothing: [`input`] reads and checks, [`wiring`](crate::wiring) makes the parts, the
 //! database is opened, the engine started, the alerts submitted. [`board`] knows how each operation stands,
 //! [`display`] shows it, [`report`] has the last words and the exit status, [`submit`] brings the alerts in.
 
@@ -9,16 +9,14 @@ mod display;
 mod input;
 mod live;
 mod report;
-mod signals;
 mod submit;
-mod wiring;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Error, bail};
-use redress_engine::{Engine, Observed, StartError};
-use redress_operation_log::{Error as LogError, OperationHistory, OperationLog};
+use redress_engine::{Config, Engine, Observed, StartError};
+use redress_operation_log::{Error as LogError, OperationHistory};
 use redress_types::{Clock as _, SystemClock};
 use serde_json::json;
 use tokio::sync::broadcast::Receiver;
@@ -31,38 +29,58 @@ use self::board::{Board, Change};
 use self::display::Display;
 use self::input::Input;
 use self::report::Outcome;
-use self::signals::Signals;
 use self::submit::Submitting;
-use self::wiring::Parts;
-use crate::Exit;
 use crate::cli::{Global, Run};
 use crate::database::{Place, program};
+use crate::signals::Signals;
 use crate::text::count;
 use crate::verify::checkpoint_key;
+use crate::wiring::{Parts, Proof};
+use crate::{Exit, neighbours};
 
 /// How often live lines are drawn.
 const FRAME: Duration = Duration::from_millis(100);
 /// How often heads are read back, in case an entry was missed or a person did something.
 const READ_BACK: Duration = Duration::from_secs(2);
 
+/// One healthy look proves it: whoever waits in front of a terminal sees the rest.
+const PROOF: Proof =
+    Proof { limit: Duration::from_secs(30), settle: Duration::ZERO, passes: 1, cooldown: None };
+
 /// Runs, and answers the exit status.
 pub(crate) async fn run(global: &Global, asked: Run) -> Result<Exit, Error> {
     let began = Instant::now();
     let signals = Signals::listen()?;
-    let parts = Parts::new(&asked)?;
+    let parts = Parts::new(&asked.remedy, PROOF)?;
     let input = match asked.file.clone() {
         // A pipe may be slow; a signal ends it all the same, since the read is on a thread of its own.
         Some(file) => Some(tokio::task::spawn_blocking(move || input::read(&file)).await??),
         None => None,
     };
     let place = Place::of(global)?;
-    let log = place.open()?;
+    let log = place.open().await?;
     let history = Arc::clone(&log) as Arc<dyn OperationHistory>;
     if let Some(input) = &input {
         input::known(&*history, input).await?;
     }
     let mut board = Board::new(Arc::clone(&history), parts.registry());
-    let engine = match parts.engine(Arc::clone(&log)).start().await {
+    let config = Config {
+        name: "redress run".to_owned(),
+        // The engine ends with a checkpoint over all that was recorded: what `redress verify` compares with.
+        checkpoint_key: checkpoint_key().map(Arc::from),
+        ..Config::default()
+    };
+    // Where a service keeps the alert tables of this log, what is done here is told to them too.
+    let persistence = neighbours::open_used(&asked.neighbours, &place, Arc::clone(&history)).await?;
+    let mut builder = parts.engine(Arc::clone(&log), config);
+    if let Some(persistence) = &persistence {
+        builder =
+            builder.obligations(persistence.obligations()).calls_nobody(redress_persistence::CACHE_EXECUTOR);
+        for executor in persistence.executors() {
+            builder = builder.shared_executor(executor);
+        }
+    }
+    let engine = match builder.start().await {
         Ok(engine) => engine,
         Err(StartError::Session(held @ LogError::Held { .. })) => {
             let say = "only one engine at a time can have a database; reading it, cancel and resolve work beside it";
@@ -74,13 +92,12 @@ pub(crate) async fn run(global: &Global, asked: Run) -> Result<Exit, Error> {
     board.take_up(input.is_none()).await?;
     let display = Display::new(global.json);
     let deadline = began + asked.wait;
-    let mut watch = Watch { place, display, board, outcome: Outcome::default(), recorded: false };
+    let mut watch = Watch { place, display, board, outcome: Outcome::default() };
     watch.greet(input.as_ref());
     let ended = watch.until_the_end(&engine, &mut observer, input, deadline, signals).await;
     engine.shutdown().await;
     watch.rest(&mut observer).await?;
     watch.outcome.took = began.elapsed();
-    watch.note_checkpoint(&*log).await;
     watch.last_words(&*history, ended?).await
 }
 
@@ -98,8 +115,6 @@ struct Watch {
     display: Display,
     board: Board,
     outcome: Outcome,
-    /// Something was recorded.
-    recorded: bool,
 }
 
 impl Watch {
@@ -176,7 +191,6 @@ impl Watch {
     }
 
     async fn observed(&mut self, observed: Observed) -> Result<(), Error> {
-        self.recorded = true;
         let changes = self.board.observe(observed).await?;
         self.show(&changes);
         Ok(())
@@ -219,16 +233,6 @@ impl Watch {
                 Err(TryRecvError::Lagged(_)) => {}
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return self.read_back().await,
             }
-        }
-    }
-
-    /// A statement over all that was recorded, signed when there is a key: what `redress verify` compares with.
-    async fn note_checkpoint(&self, log: &dyn OperationLog) {
-        if !self.recorded {
-            return;
-        }
-        if let Err(error) = log.checkpoint(SystemClock.now(), checkpoint_key().as_deref()).await {
-            tracing::warn!(%error, "no checkpoint could be written; the log is whole without it");
         }
     }
 

@@ -189,7 +189,7 @@ fn summary(display: &Display, board: &Board, place: &Place, outcome: Outcome, ex
     };
     let history_line = match place {
         Place::Memory => "the log was in memory and is gone".to_owned(),
-        Place::File(_) => format!("history: {history}"),
+        Place::File(_) | Place::Postgres(_) => format!("history: {history}"),
     };
     display.tell(&format!("{said}\n{history_line}"), || {
         json!({"type": "summary", "exit": exit.0, "alerts": outcome.alerts, "alerts_not_taken": outcome.refused, "alerts_unanswered": unanswered,

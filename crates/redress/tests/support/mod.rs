@@ -85,7 +85,11 @@ impl Place {
 
     /// Starts a command and waits until its output has a line with this text.
     pub fn start_until(&self, arguments: &[&str], text: &str) -> Started {
-        let mut command = self.command(arguments);
+        self.started_until(self.command(arguments), text)
+    }
+
+    /// Starts a command that was put together before.
+    pub fn started_until(&self, mut command: Command, text: &str) -> Started {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let mut started = Started { child, out };

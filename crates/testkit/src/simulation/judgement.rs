@@ -1,9 +1,10 @@
 //! Judges a life that was lived. It knows nothing of how the life came about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use redress_action::Escalation;
 use redress_fsm::State;
-use redress_operation_log::OperationHistory as _;
+use redress_operation_log::{Head, OperationHistory as _};
 
 use super::life::Lived;
 use crate::judge;
@@ -40,6 +41,7 @@ pub async fn judge(lived: &Lived) -> Result<Summary, Vec<String>> {
     if !lived.log.stuck().await.map_err(unreadable)?.is_empty() {
         wrong.push("something is stuck".into());
     }
+    wrong.extend(calls(lived, &heads));
     let mut summary = Summary { crashes: lived.crashes, ..Summary::default() };
     for head in &heads {
         *summary.states.entry(head.state.to_string()).or_default() += 1;
@@ -53,6 +55,25 @@ pub async fn judge(lived: &Lived) -> Result<Summary, Vec<String>> {
     }
     summary.effects = lived.target.all().values().map(|seen| u64::from(seen.effects)).sum();
     if wrong.is_empty() { Ok(summary) } else { Err(wrong) }
+}
+
+/// Everything owed was delivered, and somebody was called for what could not be restored.
+fn calls(lived: &Lived, heads: &[Head]) -> Vec<String> {
+    let called = lived.pager.calls();
+    let mut wrong = Vec::new();
+    for head in heads {
+        if head.owed > 0 {
+            wrong.push(format!("{}: {} rows of the outbox are still owed", head.name, head.owed));
+        }
+        let for_it = |call: &&Escalation| call.operation == head.id && call.state == head.state;
+        let keys: BTreeSet<String> = called.iter().filter(for_it).map(|call| call.key.to_string()).collect();
+        let due = matches!(head.state, State::Failed | State::TimedOut);
+        if keys.len() != usize::from(due) && (due || head.state.is_ended() && head.state != State::Cancelled)
+        {
+            wrong.push(format!("{}: it is {}, and calls went out under {keys:?}", head.name, head.state));
+        }
+    }
+    wrong
 }
 
 fn story(entries: &[redress_operation_log::Entry]) -> String {

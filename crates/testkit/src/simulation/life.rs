@@ -16,7 +16,8 @@ use redress_types::{Clock as _, Delivery, OperationId};
 use super::chance::Chance;
 use super::generator::{ENGINES, Happening, Plan, StrategyPlan, TROUBLE};
 use crate::{
-    Act, Crash, Do, FaultyLog, Script, ScriptedExecutor, SequentialIds, Target, TestClock, alert, judge,
+    Act, Crash, Do, FaultyLog, Pager, Script, ScriptedExecutor, SequentialIds, Target, TestClock, alert,
+    judge,
 };
 
 /// How long things may take to end once nothing goes wrong any more.
@@ -36,6 +37,8 @@ pub struct Lived {
     pub ended: bool,
     /// Crashes that happened.
     pub crashes: u64,
+    /// Who was called.
+    pub pager: Pager,
 }
 
 /// Sees health as often as it is told to.
@@ -86,6 +89,7 @@ struct World<'a> {
     sessions: u64,
     crashes: u64,
     promised: Arc<Mutex<Vec<OperationId>>>,
+    pager: Pager,
 }
 
 /// Lives a plan to its end.
@@ -107,6 +111,7 @@ pub async fn live(plan: &Plan) -> Lived {
         sessions: 0,
         crashes: 0,
         promised: Arc::default(),
+        pager: Pager::new(),
     };
     let mut engines = Vec::new();
     for _ in 0..ENGINES {
@@ -123,11 +128,21 @@ pub async fn live(plan: &Plan) -> Lived {
     world.trouble.store(0, Ordering::SeqCst);
     world.health.percent.store(100, Ordering::SeqCst);
     let ended = world.comes_to_an_end().await;
+    // What is owed at the end is delivered soon after it.
+    tokio::time::sleep(Duration::from_secs(120)).await;
     for running in engines {
         running.engine.shutdown().await;
     }
     let promised = world.promised.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Lived { seed: plan.seed, log, target: world.target.clone(), promised, ended, crashes: world.crashes }
+    Lived {
+        seed: plan.seed,
+        log,
+        target: world.target.clone(),
+        promised,
+        ended,
+        crashes: world.crashes,
+        pager: world.pager,
+    }
 }
 
 impl World<'_> {
@@ -137,7 +152,9 @@ impl World<'_> {
         let log = FaultyLog::in_process(Arc::new(self.log.clone()), &crash);
         let health = Health { crash: crash.clone(), ..self.health.clone() };
         let environment = crate::environment(&self.clock, &self.ids);
-        let mut builder = Engine::builder(environment, Arc::new(log.clone())).check(health.clone());
+        let mut builder = Engine::builder(environment, Arc::new(log.clone()))
+            .check(health.clone())
+            .escalation(self.pager.clone());
         for (number, strategy) in self.plan.strategies.iter().enumerate() {
             let executor = self.executor(number, strategy).in_process(&crash);
             let strategy = build(number, strategy, &executor, &health);
@@ -297,6 +314,7 @@ fn build(number: usize, plan: &StrategyPlan, executor: &ScriptedExecutor, health
         .cooldown(plan.cooldown)
         .deadline(plan.deadline)
         .compensation_limit(60 * second)
+        .fingerprint_rate(4, 600 * second)
         .waiting_limit(3600 * second);
     for (index, on_error) in plan.steps.iter().enumerate() {
         builder = builder.step(step(format!("s{index}")).on_error(*on_error));

@@ -74,9 +74,13 @@ impl Player {
         if self.dice.one_in(4) {
             append.conditions.switches.push(format!("switch{pool}"));
         }
+        if self.dice.one_in(12) {
+            append.versions.table += 1;
+        }
         for _ in 0..self.dice.below(3) {
             let order_key = format!("o{}", self.dice.below(3));
-            append.outbox.push(Owe { executor: "persist".into(), order_key, content: (*b"{}").into() });
+            let executor = if self.dice.one_in(8) { "elsewhere" } else { "persist" }.to_owned();
+            append.outbox.push(Owe { executor, order_key, content: (*b"{}").into() });
         }
         if let Some(ending) = &mut append.ends {
             let until = self.now.plus(seconds(self.dice.roll() % 30));

@@ -10,10 +10,12 @@ use super::dice::Dice;
 use super::{Call, Told};
 use crate::conformance::case::LEASE;
 use crate::conformance::fixture::{Writer, alert, alert_id, new_alert, plan, refused, seconds};
+use crate::entry::Versions;
 use crate::event::Actor;
 use crate::log::OperationLog;
 use crate::record::{
-    Append, ClaimRequest, Filter, Join, LateResult, OutboxOutcome, Post, Repeat, Request, Switch,
+    Append, ClaimRequest, Filter, Join, LateResult, OutboxOutcome, OutboxVerdict, Post, Repeat, Request,
+    Switch,
 };
 use crate::session::SessionId;
 
@@ -64,6 +66,7 @@ impl Player {
             22..25 => self.post(),
             25..28 => self.claim(),
             28 => self.give_up(),
+            29 if self.dice.one_in(3) => self.decide(),
             29..31 => self.deliver(),
             31 => self.late(),
             32 => self.switch(),
@@ -189,9 +192,18 @@ impl Player {
         let session = self.some_session();
         let unable = if self.dice.one_in(2) { vec![plan("another").hash] } else { vec![] };
         let (now, limit) = (self.now, self.dice.below(6));
+        let mut reads = Versions::CURRENT;
+        reads.table += u16::from(self.dice.one_in(3));
         let due = now.plus(seconds(20 + self.dice.roll() % 60)).plus(Duration::from_micros(1));
-        let request =
-            ClaimRequest { session: self.session_id(session), now, limit, unable, driven: vec![], due };
+        let request = ClaimRequest {
+            session: self.session_id(session),
+            now,
+            limit,
+            reads,
+            unable,
+            driven: vec![],
+            due,
+        };
         Call::Claim { session, request }
     }
 
@@ -206,7 +218,15 @@ impl Player {
         let again = OutboxOutcome::Again { at: self.now.plus(seconds(5)), error: error() };
         let all = [OutboxOutcome::Done, again, OutboxOutcome::Handed { error: error() }, OutboxOutcome::Done];
         let outcomes = (0..3).map(|_| all[self.dice.below(4)].clone()).collect();
-        Call::Deliver { session: self.some_session(), limit: self.dice.below(6), outcomes }
+        let executors = ["persist", "elsewhere"].into_iter().filter(|_| !self.dice.one_in(4));
+        let executors = executors.map(str::to_owned).collect();
+        Call::Deliver { session: self.some_session(), executors, outcomes }
+    }
+
+    fn decide(&mut self) -> Call {
+        let what = if self.dice.one_in(2) { OutboxVerdict::Retry } else { OutboxVerdict::Close };
+        let reason = format!("reason {}", self.dice.below(2));
+        Call::Decide { rank: self.dice.below(8), reason, what }
     }
 
     fn late(&mut self) -> Call {

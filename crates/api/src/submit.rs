@@ -1,0 +1,107 @@
+//! Submits the alerts of one request together, and answers when each of them is durable or refused.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::{StreamExt as _, stream};
+use redress_engine::{Receipt, SubmitError};
+use redress_operation_log::AlertRecord;
+use redress_types::{Delivery, Status};
+use tokio::time::Instant;
+
+use crate::error::{Error, chain};
+use crate::service::State;
+
+/// What became of one alert.
+#[derive(Debug)]
+pub(crate) enum Became {
+    /// It is durable.
+    Taken(Box<Receipt>),
+    /// Its id stands for another alert.
+    Conflict { known: Box<AlertRecord>, message: String },
+    /// It can never be stored as it is.
+    Unstorable(String),
+    /// It is not known to be durable: to be sent again.
+    Unavailable,
+}
+
+/// Submits all of them, many at a time, in the order in which they were sent. Answers in that order.
+///
+/// What a source says is over comes after what it says is wrong. Once one alert cannot be made durable, those that
+/// were not sent yet are not tried: the sender sends all of them again, and those that were taken are then repeats.
+pub(crate) async fn submit(state: &State, deliveries: Vec<Delivery>) -> Vec<Became> {
+    let until = Instant::now() + state.limits.submit_timeout;
+    let broken = AtomicBool::new(false);
+    let (firing, over): (Vec<_>, Vec<_>) = deliveries
+        .into_iter()
+        .enumerate()
+        .partition(|(_, delivery)| matches!(delivery.status, Status::Firing));
+    let mut became = Vec::with_capacity(firing.len() + over.len());
+    for part in [firing, over] {
+        let submits = part.into_iter().map(|(place, delivery)| {
+            let broken = &broken;
+            async move { (place, one(state, delivery, until, broken).await) }
+        });
+        became.extend(stream::iter(submits).buffered(state.limits.submits_max).collect::<Vec<_>>().await);
+    }
+    became.sort_by_key(|(place, _)| *place);
+    became.into_iter().map(|(_, became)| became).collect()
+}
+
+async fn one(state: &State, delivery: Delivery, until: Instant, broken: &AtomicBool) -> Became {
+    if broken.load(Ordering::Relaxed) {
+        return Became::Unavailable;
+    }
+    let submitted = tokio::time::timeout_at(until, state.door.submit(delivery)).await;
+    let unavailable = |why: &str| {
+        if !broken.swap(true, Ordering::Relaxed) {
+            tracing::warn!(why, "an alert could not be made durable");
+        }
+        Became::Unavailable
+    };
+    match submitted {
+        Ok(Ok(receipt)) => Became::Taken(Box::new(receipt)),
+        Ok(Err(error)) => {
+            let message = error.to_string();
+            match error {
+                SubmitError::Conflict { known, .. } => Became::Conflict { known, message },
+                SubmitError::Unstorable(cause) => Became::Unstorable(chain(&cause)),
+                SubmitError::Unavailable(cause) => unavailable(&chain(&cause)),
+                SubmitError::Stopping => unavailable(&message),
+            }
+        }
+        Err(_) => unavailable("no answer in time"),
+    }
+}
+
+/// The answer when at least one alert is not known to be durable.
+pub(crate) fn unavailable(state: &State, became: &[Became]) -> Option<Error> {
+    let missing = became.iter().filter(|one| matches!(one, Became::Unavailable)).count();
+    (missing > 0).then(|| {
+        state.counted.unavailable();
+        let details = serde_json::json!({"alerts": became.len(), "not_durable": missing});
+        let message = format!(
+            "{missing} of {} alerts could not be made durable; send the whole request again",
+            became.len()
+        );
+        Error::Unavailable { message, details }
+    })
+}
+
+/// The answer when an alert can never be stored: trying again is of no use.
+pub(crate) fn unstorable(became: &[Became]) -> Option<Error> {
+    let problems = became.iter().enumerate().filter_map(|(index, one)| match one {
+        Became::Unstorable(problem) => Some((index, problem)),
+        Became::Taken(_) | Became::Conflict { .. } | Became::Unavailable => None,
+    });
+    let problems: Vec<_> = problems
+        .map(|(index, problem)| serde_json::json!({"field": format!("[{index}]"), "index": index, "problem": problem}))
+        .collect();
+    (!problems.is_empty()).then(|| Error::Parameter {
+        message: format!(
+            "{} of {} alerts cannot be stored; the others were taken",
+            problems.len(),
+            became.len()
+        ),
+        details: serde_json::json!({"problems": problems, "count": problems.len()}),
+    })
+}

@@ -1,0 +1,236 @@
+//! The write-ahead log, brought into the database beside the writer: a checkpoint reads, writes and syncs, and all of
+//! that while nobody's append could go on.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+
+use crate::open::{self, Options};
+
+/// Pages of 4 KiB that are added before they are brought over: 16 MB. More often would write the same pages more
+/// often; more rarely would have more to read after a crash.
+const OFTEN: u32 = 4_000;
+/// Pages after which the writer waits until all are brought over, and begins the write-ahead log anew. Only it can: while
+/// it goes on writing there is always something that was not brought over yet. 96 MB.
+const MOST: u32 = 24_000;
+
+/// Where a checkpoint is carried out, and with what.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub path: PathBuf,
+    /// The file, as it is named in errors.
+    pub log: String,
+    pub options: Options,
+}
+
+/// When, in pages of the write-ahead log.
+#[derive(Clone, Copy)]
+struct When {
+    often: u32,
+    most: u32,
+}
+
+/// Brings the write-ahead log into the database. Belongs to the writer's thread, and its own thread ends with it.
+pub(crate) struct Checkpoints {
+    place: Place,
+    when: When,
+    /// How long the write-ahead log was after the last commit, in pages.
+    pages: Arc<AtomicU32>,
+    /// Pages of which it was said last that they are to be brought over.
+    asked: u32,
+    /// Whoever has it is at it. SQLite refuses the second one at once, however patient it is asked to be.
+    turn: Arc<Mutex<()>>,
+    /// Started when there is something to do for the first time: short commands never need it.
+    thread: Option<(SyncSender<()>, JoinHandle<()>)>,
+}
+
+impl Checkpoints {
+    /// For the connection that writes, which from now on does none by itself.
+    pub(crate) fn of(conn: &mut Connection, place: Place) -> rusqlite::Result<Self> {
+        Self::at(conn, place, When { often: OFTEN, most: MOST })
+    }
+
+    fn at(conn: &mut Connection, place: Place, when: When) -> rusqlite::Result<Self> {
+        let pages = Arc::new(AtomicU32::new(0));
+        let noted = Arc::clone(&pages);
+        conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, now| {
+            noted.store(u32::try_from(now).unwrap_or(u32::MAX), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        Ok(Self { place, when, pages, asked: 0, turn: Arc::default(), thread: None })
+    }
+
+    /// After a commit, when its answers were given.
+    pub(crate) fn after_commit(&mut self, conn: &Connection) {
+        let pages = self.pages.load(Ordering::Relaxed);
+        if pages < self.asked {
+            // Begun anew.
+            self.asked = 0;
+        }
+        // Where a reader is in the way, not at every commit again.
+        if pages >= self.when.most && pages >= self.asked + self.when.often / 8 {
+            self.asked = pages;
+            let _turn = turn(&self.turn);
+            bring_over(conn, PASSIVE);
+        } else if pages >= self.asked + self.when.often {
+            self.asked = pages;
+            self.ask();
+        }
+    }
+
+    /// Brings all of it over and empties it, so that a copy of the database alone is whole. A reader can be in the way;
+    /// then it happens at the next close.
+    pub(crate) fn empty(&self, conn: &Connection) {
+        let _turn = turn(&self.turn);
+        bring_over(conn, TRUNCATE);
+        self.pages.store(0, Ordering::Relaxed);
+    }
+
+    fn ask(&mut self) {
+        if self.thread.is_none() {
+            match start(self.place.clone(), Arc::clone(&self.turn)) {
+                Ok(thread) => self.thread = Some(thread),
+                // The writer does it in the end.
+                Err(error) => tracing::warn!(%error, "no thread for checkpoints"),
+            }
+        }
+        if let Some((asks, _)) = &self.thread {
+            match asks.try_send(()) {
+                Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    /// Waits for the one under way: the file is free after that.
+    fn drop(&mut self) {
+        if let Some((asks, thread)) = self.thread.take() {
+            drop(asks);
+            // A panic there was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn turn(turn: &Mutex<()>) -> MutexGuard<'_, ()> {
+    turn.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn start(place: Place, turn: Arc<Mutex<()>>) -> std::io::Result<(SyncSender<()>, JoinHandle<()>)> {
+    // One that waits is enough: it brings over all that is there when it begins.
+    let (asks, asked) = sync_channel(1);
+    let thread = std::thread::Builder::new()
+        .name("redress-checkpoints".into())
+        .spawn(move || serve(&place, &turn, &asked))?;
+    Ok((asks, thread))
+}
+
+fn serve(place: &Place, shared: &Mutex<()>, asked: &Receiver<()>) {
+    let conn = match open::beside(&place.path, &place.log, &place.options) {
+        Ok(conn) => conn,
+        Err(error) => {
+            tracing::warn!(%error, "the writer does its checkpoints itself");
+            return;
+        }
+    };
+    while asked.recv().is_ok() {
+        let _turn = turn(shared);
+        bring_over(&conn, PASSIVE);
+    }
+}
+
+/// What was added while it goes on stays for the next time.
+const PASSIVE: &str = "pragma wal_checkpoint(passive)";
+const TRUNCATE: &str = "pragma wal_checkpoint(truncate)";
+
+fn bring_over(conn: &Connection, sql: &str) {
+    if let Err(error) = conn.query_row(sql, [], |_| Ok(())) {
+        tracing::warn!(%error, "the write-ahead log could not be brought into the database");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const LIMITS: When = When { often: 20, most: 200 };
+    /// A page and its frame's head.
+    const FRAME: u64 = 4096 + 24;
+
+    struct Log {
+        _folder: tempfile::TempDir,
+        conn: Connection,
+        checkpoints: Checkpoints,
+        wal: PathBuf,
+    }
+
+    impl Log {
+        fn open() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("log.db");
+            let (log, options) = (path.display().to_string(), Options::default());
+            let mut conn = open::writer(&path, &log, &options).unwrap();
+            conn.execute_batch("create table more (number integer primary key, bytes blob)").unwrap();
+            let wal = folder.path().join("log.db-wal");
+            let checkpoints = Checkpoints::at(&mut conn, Place { path, log, options }, LIMITS).unwrap();
+            Self { _folder: folder, conn, checkpoints, wal }
+        }
+
+        /// A commit of a few pages, as the writer does it.
+        fn commit(&mut self) {
+            self.conn.execute("insert into more (bytes) values (zeroblob(20000))", []).unwrap();
+            self.checkpoints.after_commit(&self.conn);
+        }
+
+        fn wal_pages(&self) -> u64 {
+            std::fs::metadata(&self.wal).unwrap().len() / FRAME
+        }
+    }
+
+    #[test]
+    fn the_write_ahead_log_does_not_outgrow_its_limit_while_it_is_written_to() {
+        let mut log = Log::open();
+        let mut highest = 0;
+        for _ in 0..500 {
+            log.commit();
+            highest = highest.max(log.wal_pages());
+        }
+        let written = 500 * 5;
+        assert!(highest < u64::from(LIMITS.most) + 20, "{highest} pages of {written}");
+        assert!(log.checkpoints.thread.is_some(), "the other thread was asked");
+    }
+
+    #[test]
+    fn what_was_asked_for_is_done_beside_the_writer() {
+        let mut log = Log::open();
+        while log.checkpoints.thread.is_none() {
+            log.commit();
+        }
+        // Ends with the one under way, which nothing was added behind.
+        let (asks, thread) = log.checkpoints.thread.take().unwrap();
+        drop(asks);
+        thread.join().unwrap();
+        let (busy, pages, brought): (i64, i64, i64) = log
+            .conn
+            .query_row("pragma wal_checkpoint(noop)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .unwrap();
+        assert_eq!((busy, brought), (0, pages), "all of it is in the database");
+        assert!(pages >= i64::from(LIMITS.often));
+    }
+
+    #[test]
+    fn emptied_it_leaves_all_in_the_database() {
+        let mut log = Log::open();
+        for _ in 0..50 {
+            log.commit();
+        }
+        log.checkpoints.empty(&log.conn);
+        assert_eq!(log.wal_pages(), 0);
+    }
+}

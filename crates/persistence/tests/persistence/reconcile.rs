@@ -1,0 +1,361 @@
+//! Reconciliation: whatever is broken is said, repaired, and not found again.
+
+use redress_operation_log::{Event, OperationHistory};
+use redress_persistence::{CacheChecked, Persistence, Place, Report, Scope};
+
+use crate::servers::{Db, Redis};
+use crate::world::{World, alert};
+
+mod stories {
+    crate::on_both!(tables_are_repaired, owed_is_no_drift, people_are_left_alone, earlier_runs_stay_closed);
+}
+
+const DRY: Scope = Scope { dry_run: true, since: None, cache_only: false };
+
+/// One restored, one failed, one that runs, one over by itself.
+async fn settled(world: &World, persistence: &Persistence) {
+    for id in ["restored", "failed", "runs", "gone"] {
+        let mut story = world.story(alert(id));
+        match id {
+            "gone" => {
+                world.begin(&mut story, vec![]).await;
+                world.resolve(&mut story).await;
+            }
+            "runs" => {
+                let admitted = story.admitted();
+                world.begin(&mut story, admitted).await;
+            }
+            "failed" => {
+                let admitted = story.admitted();
+                world.begin(&mut story, admitted).await;
+                world.fail(&mut story, "no luck").await;
+            }
+            _ => {
+                let admitted = story.admitted();
+                world.begin(&mut story, admitted).await;
+                world.restore(&mut story).await;
+            }
+        }
+        world.deliver_all(persistence).await;
+    }
+}
+
+async fn repairs(persistence: &Persistence, expected: &[&str]) -> Report {
+    let dry = persistence.reconcile(DRY).await.unwrap();
+    let found: Vec<&str> = dry.differences.iter().map(|difference| difference.what.as_str()).collect();
+    assert_eq!(found, expected, "{dry:?}");
+    assert_eq!((dry.repaired, persistence.drift()), (0, dry.found));
+    let report = persistence.reconcile(Scope::default()).await.unwrap();
+    assert!(report.found >= 1 && report.unrepaired() == 0, "{report:?}");
+    assert_eq!(persistence.drift(), 0);
+    let again = persistence.reconcile(DRY).await.unwrap();
+    assert!(again.is_clean(), "{again:?}");
+    report
+}
+
+async fn tables_are_repaired(db: Db) {
+    let world = World::new(false).await;
+    let persistence = world.persistence(&db, None).await;
+    settled(&world, &persistence).await;
+    let clean = persistence.reconcile(DRY).await.unwrap();
+    assert!(clean.is_clean() && clean.operations == 4 && clean.issues == 4, "{clean:?}");
+    assert_eq!(clean.cache, CacheChecked::None);
+    let right = (db.issues().await, db.comments("restored").await, db.comments("failed").await);
+
+    let set = |what: &str| format!("update alert_issues set {what}");
+    let one = "alert_issues restored";
+    let breaks: [(String, &[&str]); 6] = [
+        (set("state = 'Open' where id = 'restored'"), &["alert_issues restored state"]),
+        (set("alert_state = 'Pending' where id = 'runs'"), &["alert_issues runs alert_state"]),
+        (
+            "delete from alert_issue_comments where issue_id = 'failed'".into(),
+            &["alert_issue_comments of failed"],
+        ),
+        (
+            "delete from alert_issue_comments where issue_id = 'restored';
+             delete from alert_issues where id = 'restored'"
+                .into(),
+            &[one],
+        ),
+        (
+            "update service_states set health_state = 'Normal', resolved_at = report_at".into(),
+            &["service_states shop:1 health_state", "service_states shop:1 resolved_at"],
+        ),
+        ("delete from service_states".into(), &["service_states shop:1"]),
+    ];
+    for (sql, expected) in breaks {
+        db.run(&sql).await;
+        let report = persistence.reconcile(DRY).await.unwrap();
+        for what in expected {
+            let told =
+                report.differences.iter().any(|found| found.what == *what && found.place == Place::Tables);
+            assert!(told, "{sql}: {report:?}");
+        }
+        let report = persistence.reconcile(Scope::default()).await.unwrap();
+        assert!(report.found >= 1 && report.unrepaired() == 0, "{sql}: {report:?}");
+        let again = persistence.reconcile(DRY).await.unwrap();
+        assert!(again.is_clean(), "{sql}: {again:?}");
+        assert_eq!((db.issues().await, db.comments("restored").await, db.comments("failed").await), right);
+        let services = db.services().await;
+        assert!(services.len() == 1 && services[0].starts_with("shop 1 Warning"), "{services:?}");
+        for id in ["restored", "failed", "runs", "gone"] {
+            assert!(services[0].contains(&format!("{id:?}")), "{services:?}");
+        }
+    }
+}
+
+async fn owed_is_no_drift(db: Db) {
+    let world = World::new(false).await;
+    let persistence = world.persistence(&db, None).await;
+    let mut story = world.story(alert("a"));
+    world.begin(&mut story, vec![]).await;
+    let report = persistence.reconcile(Scope::default()).await.unwrap();
+    assert!(report.is_clean() && report.owed == 1, "{report:?}");
+    assert_eq!(db.issues().await, [""; 0]);
+    world.deliver_all(&persistence).await;
+    let admitted = story.admitted();
+    world.then(&mut story, admitted).await;
+    world.restore(&mut story).await;
+    let report = persistence.reconcile(Scope::default()).await.unwrap();
+    assert!(report.is_clean() && report.owed == 2, "{report:?}");
+    // What was delivered is compared all the same.
+    db.run("update service_states set alert_issue_ids = alert_issue_ids; delete from alert_issues").await;
+    repairs(&persistence, &["alert_issues a"]).await;
+    assert_eq!(db.issues().await, ["a Open Pending"]);
+    world.deliver_all(&persistence).await;
+    assert_eq!(db.issues().await, ["a Closed Restored"]);
+}
+
+async fn people_are_left_alone(db: Db) {
+    let world = World::new(false).await;
+    let persistence = world.persistence(&db, None).await;
+    settled(&world, &persistence).await;
+    // Closed by hand, a comment of somebody's own, an issue of another system.
+    let labels = if db.is_postgres() { "'[]'::json" } else { "'[]'" };
+    db.run(&format!(
+        "update alert_issues set state = 'Closed' where id = 'failed';
+         insert into alert_issue_comments values ('failed', '2026-02-01 00:00:00.000000', 'known');
+         insert into alert_issues values ('theirs', 'Open', 'P0', 'InProcessing', 't', {labels}, '2026-01-01 00:00:00.000000')"
+    ))
+    .await;
+    let before = (db.issues().await, db.comments("failed").await);
+    assert!(persistence.reconcile(Scope::default()).await.unwrap().is_clean());
+    assert_eq!((db.issues().await, db.comments("failed").await), before);
+    // The last open issue was closed by hand: the service is well again.
+    db.run("update alert_issues set state = 'Closed' where id = 'runs'").await;
+    let health = ["service_states shop:1 health_state", "service_states shop:1 resolved_at"];
+    let report = persistence.reconcile(Scope::default()).await.unwrap();
+    let found: Vec<&str> = report.differences.iter().map(|difference| difference.what.as_str()).collect();
+    assert_eq!(found, health);
+    assert!(db.services().await[0].starts_with("shop 1 Normal"));
+    assert!(persistence.reconcile(DRY).await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn the_cache_is_repaired() {
+    let (db, redis) = (Db::sqlite(), Redis::start().await);
+    let world = World::new(true).await;
+    let persistence = world.persistence(&db, Some(&redis)).await;
+    settled(&world, &persistence).await;
+    let see = redis.client().await;
+    let right = see.dump().await;
+    let clean = persistence.reconcile(DRY).await.unwrap();
+    assert!(clean.is_clean() && clean.cache == CacheChecked::Compared, "{clean:?}");
+    for (commands, expected) in [
+        (vec!["DEL alert:issue:runs"], "alert:issue:runs"),
+        (vec!["SET alert:issue:runs {}"], "alert:issue:runs"),
+        (vec!["SREM alert:index:open runs"], "alert:index:open runs"),
+        (vec!["SADD alert:index:alert_state:Pending restored"], "alert:index:alert_state:Pending restored"),
+        (vec!["SADD alert:index:svc:shop:open restored"], "alert:index:svc:shop:open restored"),
+        (vec!["SADD alert:index:svc:cart:open runs"], "alert:index:svc:cart:open runs"),
+        (vec!["SADD alert:index:open nobody"], "alert:index:open nobody"),
+        (vec!["SADD alert:index:alert_state:Restored nobody"], "alert:index:alert_state:Restored nobody"),
+        (vec!["DEL service_state:shop:1"], "service_state:shop:1"),
+        (
+            vec!["SADD service_state:index:health:Error service_state:shop:1"],
+            "service_state:index:health:Error service_state:shop:1",
+        ),
+        (
+            vec!["SADD service_state:index:health:Error service_state:x:1"],
+            "service_state:index:health:Error service_state:x:1",
+        ),
+        // A version that this log never gave out: of its life before a restore.
+        (
+            vec!["SET redress:version:alert:issue:runs 00000000000999999999", "SET alert:issue:runs old"],
+            "alert:issue:runs",
+        ),
+        (vec!["FLUSHALL"], "alert:issue:restored"),
+    ] {
+        for command in &commands {
+            see.run(command).await;
+        }
+        let dry = persistence.reconcile(DRY).await.unwrap();
+        let told = dry.differences.iter().any(|found| found.what == expected && found.place == Place::Cache);
+        assert!(told && dry.repaired == 0, "{commands:?}: {dry:?}");
+        let report = persistence.reconcile(Scope::default()).await.unwrap();
+        assert!(report.found >= 1 && report.unrepaired() == 0, "{commands:?}: {report:?}");
+        let again = persistence.reconcile(DRY).await.unwrap();
+        assert!(again.is_clean(), "{commands:?}: {again:?}");
+        let without_versions = |dump: Vec<(String, String)>| -> Vec<(String, String)> {
+            dump.into_iter().filter(|(key, _)| !key.starts_with("redress:")).collect()
+        };
+        assert_eq!(without_versions(see.dump().await), without_versions(right.clone()), "{commands:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_cache_row_that_is_owed_is_no_drift() {
+    let (db, mut redis) = (Db::sqlite(), Redis::start().await);
+    let world = World::new(true).await;
+    let persistence = world.persistence(&db, Some(&redis)).await;
+    let mut story = world.story(alert("a"));
+    world.begin(&mut story, vec![]).await;
+    world.deliver_all(&persistence).await;
+    redis.down();
+    let admitted = story.admitted();
+    world.then(&mut story, admitted).await;
+    world.deliver(&persistence).await;
+    let report = persistence.reconcile(Scope::default()).await.unwrap();
+    assert!(matches!(report.cache, CacheChecked::Unavailable(_)), "{report:?}");
+    assert!(report.found == 0 && report.owed == 1 && !report.is_clean(), "{report:?}");
+    assert_eq!(world.log.outbox_owed(10).await.unwrap().len(), 1);
+}
+
+/// Operations that were accepted before there was a persistence step owe nothing, and are written all the same.
+#[tokio::test]
+async fn what_was_never_owed_is_written() {
+    let db = Db::sqlite();
+    let world = World::new(false).await;
+    let mut story = world.story(alert("a"));
+    let admitted = story.admitted();
+    let append = story.begin(redress_types::Clock::now(&world.clock), admitted);
+    story.append(&world.log, append).await.unwrap();
+    let persistence = world.persistence(&db, None).await;
+    let report = repairs(&persistence, &["alert_issues a", "service_states shop:1"]).await;
+    assert_eq!((report.owed, db.issues().await), (0, vec!["a Open InProcessing".to_owned()]));
+    let mut skipped = world.story(alert("b"));
+    world.begin(&mut skipped, vec![Event::Skipped { reason: "observe only".into() }]).await;
+    assert_eq!(
+        persistence
+            .reconcile(Scope { since: Some(redress_types::Timestamp::MAX), ..DRY })
+            .await
+            .unwrap()
+            .operations,
+        0
+    );
+}
+
+/// A removed row of an earlier run is written again as the log tells it, and the later run closes it in the same
+/// reconciliation.
+async fn earlier_runs_stay_closed(db: Db) {
+    let world = World::new(false).await;
+    let persistence = world.persistence(&db, None).await;
+    two_runs(&world, &persistence).await;
+    let right = db.issues().await;
+    assert_eq!(right, ["a Closed Restored", "a#2 Closed Restored"]);
+    db.run("delete from alert_issue_comments where issue_id = 'a'; delete from alert_issues where id = 'a'")
+        .await;
+    let report = persistence.reconcile(Scope::default()).await.unwrap();
+    assert!(report.found >= 1 && report.unrepaired() == 0, "{report:?}");
+    assert_eq!(db.issues().await, right);
+    let again = persistence.reconcile(DRY).await.unwrap();
+    assert!(again.is_clean(), "{again:?}");
+}
+
+/// Run one fails, run two is restored; everything delivered.
+async fn two_runs(world: &World, persistence: &Persistence) {
+    let mut first = world.story(alert("a"));
+    let admitted = first.admitted();
+    world.begin(&mut first, admitted).await;
+    world.fail(&mut first, "no luck").await;
+    world.deliver_all(persistence).await;
+    let mut second = world.story(alert("a#2"));
+    let admitted = second.admitted();
+    world.begin_run(&mut second, "a", 2, admitted).await;
+    world.restore(&mut second).await;
+    world.deliver_all(persistence).await;
+}
+
+/// The tables' rows come before the cache's: what they close is seen by the cache all the same.
+#[tokio::test]
+async fn the_cache_closes_earlier_runs_too() {
+    let (db, redis) = (Db::sqlite(), Redis::start().await);
+    let world = World::new(true).await;
+    let persistence = world.persistence(&db, Some(&redis)).await;
+    two_runs(&world, &persistence).await;
+    let see = redis.client().await;
+    assert_eq!(see.members("alert:index:open").await, [""; 0]);
+    assert_eq!(see.members("alert:index:alert_state:Restored").await, ["a", "a#2"]);
+    let clean = persistence.reconcile(DRY).await.unwrap();
+    assert!(clean.is_clean(), "{clean:?}");
+}
+
+/// Who removes old issues does not get them back from a cache that looks after itself; and what is left of them in the
+/// cache is taken out.
+#[tokio::test]
+async fn a_cache_alone_is_completed_from_the_tables_as_they_are() {
+    let (db, redis) = (Db::sqlite(), Redis::start().await);
+    let world = World::new(true).await;
+    let persistence = world.persistence(&db, Some(&redis)).await;
+    settled(&world, &persistence).await;
+    let see = redis.client().await;
+    db.run(
+        "delete from alert_issue_comments where issue_id = 'restored';
+         delete from alert_issues where id = 'restored'",
+    )
+    .await;
+    see.run("FLUSHALL").await;
+    let scope = Scope { cache_only: true, ..Scope::default() };
+    let report = persistence.reconcile(scope).await.unwrap();
+    assert!(report.found >= 1 && report.unrepaired() == 0, "{report:?}");
+    assert_eq!(db.issues().await.len(), 3);
+    assert_eq!(see.members("alert:index:open").await, ["failed", "runs"]);
+    assert_eq!(see.number("EXISTS alert:issue:restored").await, 0);
+    assert!(persistence.reconcile(scope).await.unwrap().is_clean());
+}
+
+/// A closed issue of long ago, which no operation of the log tells of in the asked time, leaves the sets.
+#[tokio::test]
+async fn closed_issues_without_a_value_leave_the_sets() {
+    let (db, redis) = (Db::sqlite(), Redis::start().await);
+    let world = World::new(true).await;
+    let persistence = world.persistence(&db, Some(&redis)).await;
+    settled(&world, &persistence).await;
+    let see = redis.client().await;
+    db.run(
+        "insert into alert_issues values ('old', 'Closed', 'P1', 'Restored', 't', '[]', '2025-01-01 00:00:00.000000')",
+    )
+    .await;
+    see.run("SADD alert:index:alert_state:Restored old").await;
+    let report = persistence.reconcile(Scope::default()).await.unwrap();
+    assert_eq!((report.found, report.repaired), (1, 1), "{report:?}");
+    assert_eq!(see.members("alert:index:alert_state:Restored").await, ["restored"]);
+}
+
+/// Rows for the cache are owed: what is missing may be theirs, and the note that something is stays until all is seen.
+#[tokio::test]
+async fn a_cache_with_rows_owed_stays_incomplete() {
+    let (db, redis) = (Db::sqlite(), Redis::start().await);
+    let world = World::new(true).await;
+    let persistence = world.persistence(&db, Some(&redis)).await;
+    let mut story = world.story(alert("a"));
+    world.begin(&mut story, vec![]).await;
+    world.deliver_all(&persistence).await;
+    persistence.reconcile(Scope::default()).await.unwrap();
+    persistence.readiness().await;
+    assert!(!persistence.cache_status().unwrap().incomplete);
+    // Emptied while nobody writes: the mark is gone.
+    let see = redis.client().await;
+    see.run("FLUSHALL").await;
+    persistence.readiness().await;
+    assert!(persistence.cache_status().unwrap().incomplete);
+    let admitted = story.admitted();
+    world.then(&mut story, admitted).await;
+    let report = persistence.reconcile(Scope::default()).await.unwrap();
+    assert_eq!(report.found, 0, "{report:?}");
+    assert!(persistence.cache_status().unwrap().incomplete);
+    world.deliver_all(&persistence).await;
+    persistence.reconcile(Scope::default()).await.unwrap();
+    persistence.readiness().await;
+    assert!(!persistence.cache_status().unwrap().incomplete);
+}
