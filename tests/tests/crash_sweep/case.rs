@@ -89,7 +89,8 @@ impl<'a> Case<'a> {
                 self.note_crash(points);
                 continue;
             }
-            if self.crashed.is_empty() && first.is_none() {
+            // Only of a start that had everything before it: one that passed its crash has left nothing to do.
+            if fate.crashes.is_empty() && self.crashed.is_empty() && first.is_none() {
                 self.judge_points(&ended, &points)?;
             }
             let points = first.get_or_insert(points);
