@@ -1,29 +1,28 @@
 //! One engine of several: `tests/fleet.rs` runs, kills and stops it.
 //!
 //! `fleet_program DB REDIS ADDRESS NAME` opens the Postgres log DB and starts an engine with two strategies whose steps
-//! speak to the targets at ADDRESS, and with the persistence step: tables in DB, the cache at REDIS. It reads lines from standard input: `alert N` submits alert N and is answered by `ack N`
-//! once that is durable; the end of input stops it. When its session is over (it was stopped for longer than its
-//! lease, or Postgres was gone for too long) it says `lost` and begins again with a new one.
+//! speak to the targets at ADDRESS, and with the persistence step: tables in DB, the cache at REDIS. It reads lines from
+//! standard input: `alert N` submits alert N and is answered by `ack N` once that is durable; the end of input stops it.
+//! When its session is over (it was stopped for longer than its lease, or Postgres was gone for too long) it says `lost`
+//! and begins again with a new one.
 
 use std::error::Error;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redress_engine::action::{
-    self, ActionExecutor, Call, Check, InDoubt, Observation, Output, Probe, Probed,
-};
+use redress_engine::action::{ActionExecutor, Call};
 use redress_engine::operation_log::{OperationHistory, OperationLog};
 use redress_engine::strategy::{Invalid, Step, Strategy, Trigger};
 use redress_engine::types::{Alert, Delivery, SystemClock, Timestamp};
 use redress_engine::{Config, Engine, Environment};
 use redress_operation_log_postgres::{Options, PostgresLog};
 use redress_persistence::{CacheSettings, Persistence, Settings, TablesSettings};
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpStream;
+use redress_testkit::until_async;
+use redress_tests::client::{Ask, Healthy, Manner, Probing, Rerun, Server};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -31,6 +30,14 @@ use tokio::task::JoinSet;
 const LEASE: Duration = Duration::from_secs(3);
 /// The targets that the alerts speak of.
 const TARGETS: u64 = 100;
+/// The work that a step pretends to do before its effect.
+const WORK_BEFORE: Duration = Duration::from_millis(40);
+/// And after it.
+const WORK_AFTER: Duration = Duration::from_millis(20);
+/// After how long an alert that was not taken is sent again: the pace of a sender, who hears no signal from the engine.
+const SEND_AGAIN: Duration = Duration::from_millis(50);
+/// How long there may be no engine, because Postgres is down.
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn say(line: &str) {
     let mut output = std::io::stdout().lock();
@@ -38,108 +45,25 @@ fn say(line: &str) {
     let _ = writeln!(output, "{line}").and_then(|()| output.flush());
 }
 
-/// The targets, as a client sees them.
-#[derive(Clone)]
-struct Server(SocketAddr);
+/// Steps that take a while before and after the effect, so that a kill finds them under way.
+struct Slow;
 
-impl Server {
-    /// A status and a body; `Err`: the reply was lost.
-    async fn ask(&self, method: &str, path: &str, call: &Call) -> std::io::Result<(u16, Value)> {
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nidempotency-key: {}\r\nredress-fencing-token: {}\r\n\r\n",
-            self.0, call.key, call.fencing
-        );
-        let mut stream = TcpStream::connect(self.0).await?;
-        stream.write_all(request.as_bytes()).await?;
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).await?;
-        let lost = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-        let (head, body) = reply.split_once("\r\n\r\n").ok_or_else(lost)?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(lost)?;
-        Ok((status, serde_json::from_str(body)?))
-    }
-
-    /// The work takes a while before and after the effect, so that a kill finds it under way.
-    async fn apply(&self, call: &Call) -> Result<Output, action::Error> {
+#[async_trait]
+impl Manner for Slow {
+    fn path(&self, call: &Call) -> String {
         let step = call.parameters["step"].as_str().unwrap_or("?");
-        let path = format!("/apply/{}/{step}", call.target.service);
-        tokio::time::sleep(Duration::from_millis(40)).await;
-        let answer = self.ask("POST", &path, call).await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        match answer {
-            Ok((200, _)) => Ok(Output::new("done")),
-            Ok((503, _)) => Err(action::Error::retryable("busy")),
-            Ok((status, _)) => Err(action::Error::permanent(format!("HTTP {status}"))),
-            Err(error) => Err(action::Error::unknown(error.to_string())),
+        format!("/apply/{}/{step}", call.target.service)
+    }
+
+    async fn before(&self, ask: Ask, _call: &Call) {
+        if ask == Ask::Call {
+            tokio::time::sleep(WORK_BEFORE).await;
         }
     }
-}
 
-/// Safe to repeat: the targets know their keys.
-struct Rerun(Server);
-/// Asks whether it happened.
-struct Ask(Server);
-
-#[async_trait]
-impl ActionExecutor for Rerun {
-    fn name(&self) -> &str {
-        "rerun"
-    }
-
-    fn in_doubt(&self) -> InDoubt<'_> {
-        InDoubt::Rerun
-    }
-
-    async fn execute(&self, call: &Call) -> Result<Output, action::Error> {
-        self.0.apply(call).await
-    }
-}
-
-#[async_trait]
-impl ActionExecutor for Ask {
-    fn name(&self) -> &str {
-        "probe"
-    }
-
-    fn in_doubt(&self) -> InDoubt<'_> {
-        InDoubt::Probe(self)
-    }
-
-    async fn execute(&self, call: &Call) -> Result<Output, action::Error> {
-        self.0.apply(call).await
-    }
-}
-
-#[async_trait]
-impl Probe for Ask {
-    async fn probe(&self, call: &Call) -> Probed {
-        match self.0.ask("GET", &format!("/state?key={}", call.key), call).await {
-            Ok((200, body)) if body["applied"] == true => Probed::Applied(Output::new("it was done")),
-            Ok((200, body)) if body["applied"] == false => Probed::NotApplied,
-            Ok((status, _)) => Probed::Unknown(format!("HTTP {status}").into()),
-            Err(error) => Probed::Unknown(error.to_string().into()),
-        }
-    }
-}
-
-/// The target answers.
-struct Healthy(Server);
-
-#[async_trait]
-impl Check for Healthy {
-    fn name(&self) -> &str {
-        "healthy"
-    }
-
-    fn independent(&self) -> bool {
-        true
-    }
-
-    async fn check(&self, call: &Call) -> Observation {
-        match self.0.ask("GET", "/health", call).await {
-            Ok((200, _)) => Observation::Healthy { detail: "it answers".into() },
-            Ok((status, _)) => Observation::Unhealthy { detail: format!("HTTP {status}") },
-            Err(error) => Observation::Inconclusive { detail: error.to_string() },
+    async fn after(&self, ask: Ask, _call: &Call, _how: &str) {
+        if ask == Ask::Call {
+            tokio::time::sleep(WORK_AFTER).await;
         }
     }
 }
@@ -184,7 +108,7 @@ async fn start(
     server: &Server,
     name: &str,
 ) -> Result<Engine, Box<dyn Error + Send + Sync>> {
-    let (rerun, ask) = (Rerun(server.clone()), Ask(server.clone()));
+    let (rerun, probing) = (Rerun(server.clone()), Probing(server.clone()));
     let config = Config {
         name: name.to_owned(),
         lease: LEASE,
@@ -192,11 +116,11 @@ async fn start(
         operations_at_work_max: 64,
         ..Config::default()
     };
-    let strategies = [strategy(&rerun, server)?, strategy(&ask, server)?];
+    let strategies = [strategy(&rerun, server)?, strategy(&probing, server)?];
     let mut builder = Engine::builder(Environment::system(), log)
         .config(config)
         .executor(rerun)
-        .executor(ask)
+        .executor(probing)
         .check(Healthy(server.clone()))
         .obligations(persistence.obligations());
     for executor in persistence.executors() {
@@ -225,7 +149,7 @@ async fn submit(n: u64, mut current: Current) -> Result<(), Box<dyn Error + Send
             Ok(_) => return Err("an alert led to no operation".into()),
             Err(error) => {
                 eprintln!("alert {n}: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(SEND_AGAIN).await;
             }
         }
     }
@@ -237,7 +161,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let [db, redis, address, name] = arguments.as_slice() else {
         return Err("usage: fleet_program DB REDIS ADDRESS NAME".into());
     };
-    let server = Server(address.parse()?);
+    let server = Server::new(address.parse()?, Slow);
     let (lines, mut asked) = mpsc::channel::<String>(1024);
     tokio::spawn(async move {
         let mut input = BufReader::new(tokio::io::stdin()).lines();
@@ -250,15 +174,9 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let (tell, current) = watch::channel(None);
     let mut submitting = JoinSet::new();
     loop {
-        let engine = match engine(db, redis, &server, name).await {
-            Ok(engine) => engine,
-            Err(error) => {
-                // Postgres is being started again.
-                eprintln!("no engine yet: {error}");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                continue;
-            }
-        };
+        // Postgres may be on its way up again.
+        let opening = async || engine(db, redis, &server, name).await.map(Some);
+        let engine = until_async(LIMIT, "an engine", opening).await?;
         say("engine");
         let _ = tell.send(Some(engine.sender()));
         let ended = loop {

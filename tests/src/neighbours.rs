@@ -1,171 +1,45 @@
-//! The neighbours that a service has, as real processes of a test's own: Redis and Alertmanager; and as much of their
-//! languages as a test needs to ask them. Postgres is in [`crate::postgres`].
-
-#![allow(clippy::disallowed_methods, reason = "real processes know nothing of a paused clock")]
+//! What a test asks of the neighbours that a service has: an Alertmanager of its own, and as much of the languages of
+//! HTTP, Redis and Postgres as it needs. Those two as servers are in [`redress_testkit::servers`].
 
 use std::error::Error;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use redress_testkit::servers::{Process, postgres_programs};
 use serde_json::Value;
 
-/// How long a neighbour may take to start, and any answer.
+/// How long any answer may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// An address of the loopback that nobody listens on.
+/// An Alertmanager with this configuration. `peers`: the cluster addresses, its own first.
 ///
 /// # Errors
-/// When there is none.
-pub fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
-}
-
-/// A process that is killed when dropped, and its folder with it.
-#[derive(Debug)]
-pub struct Neighbour {
-    child: Child,
-    address: SocketAddr,
-    folder: PathBuf,
-}
-
-impl Neighbour {
-    /// A Redis with nothing in it.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub fn redis() -> Outcome<Self> {
-        Self::redis_at(free_address()?)
-    }
-
-    /// A Redis with nothing in it, where one was before.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub fn redis_at(address: SocketAddr) -> Outcome<Self> {
-        let folder = folder()?;
-        let mut command = Command::new("redis-server");
-        command.args(["--port", &address.port().to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"]);
-        command.arg(&folder);
-        Self::start(command, address, folder)
-    }
-
-    /// An Alertmanager with this configuration. `peers`: the cluster addresses, its own first.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub fn alertmanager(configuration: &str, peers: &[SocketAddr]) -> Outcome<Self> {
-        Self::alertmanager_at(free_address()?, configuration, peers)
-    }
-
-    /// An Alertmanager at an address that was chosen before.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub fn alertmanager_at(address: SocketAddr, configuration: &str, peers: &[SocketAddr]) -> Outcome<Self> {
-        let program =
-            std::env::var_os("TEST_ALERTMANAGER").ok_or("TEST_ALERTMANAGER is not set: use ./test")?;
-        let folder = folder()?;
-        let file = folder.join("alertmanager.yml");
-        std::fs::write(&file, configuration)?;
-        let mut command = Command::new(program);
-        command
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.path={}", folder.display()))
-            .arg(format!("--web.listen-address={address}"));
-        match peers {
-            [] => {
-                command.arg("--cluster.listen-address=");
-            }
-            [own, others @ ..] => {
-                command.arg(format!("--cluster.listen-address={own}")).arg("--cluster.peer-timeout=0s");
-                command.args(["--cluster.settle-timeout=0s", "--cluster.gossip-interval=50ms"]);
-                command.args(others.iter().map(|peer| format!("--cluster.peer={peer}")));
-            }
+/// When it does not start.
+pub fn alertmanager(address: SocketAddr, configuration: &str, peers: &[SocketAddr]) -> Outcome<Process> {
+    let program = std::env::var_os("TEST_ALERTMANAGER").ok_or("TEST_ALERTMANAGER is not set: use ./test")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("alertmanager.yml");
+    std::fs::write(&file, configuration)?;
+    let mut command = Command::new(program);
+    command
+        .arg(format!("--config.file={}", file.display()))
+        .arg(format!("--storage.path={}", folder.path().display()))
+        .arg(format!("--web.listen-address={address}"));
+    match peers {
+        [] => {
+            command.arg("--cluster.listen-address=");
         }
-        Self::start(command, address, folder)
-    }
-
-    /// Any server that listens on this address once it is there.
-    ///
-    /// # Errors
-    /// When it does not start.
-    pub fn server(command: Command, address: SocketAddr) -> Outcome<Self> {
-        Self::start(command, address, folder()?)
-    }
-
-    fn start(mut command: Command, address: SocketAddr, folder: PathBuf) -> Outcome<Self> {
-        let log = std::fs::File::create(folder.join("log"))?;
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        let child = child.map_err(|error| format!("{command:?}: {error}"))?;
-        let mut neighbour = Self { child, address, folder };
-        let until = Instant::now() + LIMIT;
-        while TcpStream::connect(address).is_err() {
-            if neighbour.child.try_wait()?.is_some() || Instant::now() > until {
-                return Err(format!("{command:?} did not start: {}", neighbour.said()).into());
-            }
-            std::thread::yield_now();
+        [own, others @ ..] => {
+            command.arg(format!("--cluster.listen-address={own}")).arg("--cluster.peer-timeout=0s");
+            command.args(["--cluster.settle-timeout=0s", "--cluster.gossip-interval=50ms"]);
+            command.args(others.iter().map(|peer| format!("--cluster.peer={peer}")));
         }
-        Ok(neighbour)
     }
-
-    /// Where it listens.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// What it has printed so far.
-    #[must_use]
-    pub fn said(&self) -> String {
-        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
-    }
-
-    /// Sends it a signal, by name.
-    ///
-    /// # Errors
-    /// When it is gone.
-    pub fn signal(&self, name: &str) -> Outcome {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status()?;
-        if sent.success() { Ok(()) } else { Err(format!("SIG{name} could not be sent").into()) }
-    }
-
-    /// Asks it to stop, and waits. Answers what it had printed, when it ended well.
-    ///
-    /// # Errors
-    /// When it ended otherwise.
-    pub fn stop(mut self) -> Outcome<String> {
-        self.signal("TERM")?;
-        let status = self.child.wait()?;
-        if status.success() { Ok(self.said()) } else { Err(format!("{status}: {}", self.said()).into()) }
-    }
-
-    /// Kills it, as `kill -9` does.
-    ///
-    /// # Errors
-    /// When it cannot be waited for.
-    pub fn kill(mut self) -> io::Result<()> {
-        self.child.kill()?;
-        self.child.wait().map(drop)
-    }
-}
-
-impl Drop for Neighbour {
-    fn drop(&mut self) {
-        // It may have ended long ago.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-fn folder() -> io::Result<PathBuf> {
-    let output = Command::new("mktemp").arg("-d").output()?;
-    Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    Ok(Process::start(command, address, folder)?)
 }
 
 /// A request, and its answer's status and body: JSON, or `Null` when it is none.
@@ -262,8 +136,7 @@ impl Redis {
 /// # Errors
 /// When Postgres refuses it.
 pub fn psql(url: &str, sql: &str) -> Outcome<Vec<String>> {
-    let bin = std::env::var_os("TEST_POSTGRES_BIN").ok_or("TEST_POSTGRES_BIN is not set: use ./test")?;
-    let output = Command::new(PathBuf::from(bin).join("psql"))
+    let output = Command::new(postgres_programs()?.join("psql"))
         .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql, url])
         .stdin(Stdio::null())
         .output()?;
@@ -271,23 +144,4 @@ pub fn psql(url: &str, sql: &str) -> Outcome<Vec<String>> {
         return Err(format!("{sql}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
-}
-
-/// Looks until there is something to see, as one must across processes.
-///
-/// # Errors
-/// When there was nothing within the limit, with what was missed and the last error.
-pub fn until<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Outcome<Option<T>>) -> Outcome<T> {
-    let end = Instant::now() + limit;
-    loop {
-        let seen = look();
-        if let Ok(Some(seen)) = seen {
-            return Ok(seen);
-        }
-        if Instant::now() > end {
-            let last = seen.err().map(|error| format!("; at last: {error}")).unwrap_or_default();
-            return Err(format!("not seen within {limit:?}: {what}{last}").into());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }

@@ -7,7 +7,9 @@
 
 mod crash_sweep;
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redress_engine::operation_log::{Head, OperationLog};
 use redress_operation_log_sqlite::{Options, SqliteLog};
@@ -73,7 +75,7 @@ impl Embedded {
 
 impl World for Embedded {
     fn place(&self, _: usize) -> Outcome<Box<dyn Place + '_>> {
-        Ok(Box::new(Folder(tempfile::tempdir()?)))
+        Ok(Box::new(Folder { folder: tempfile::tempdir()?, ahead: Cell::default() }))
     }
 
     fn runtime(&self) -> &Runtime {
@@ -89,7 +91,10 @@ impl World for Embedded {
     }
 }
 
-struct Folder(TempDir);
+struct Folder {
+    folder: TempDir,
+    ahead: Cell<Duration>,
+}
 
 impl Place for Folder {
     fn number(&self) -> u64 {
@@ -97,11 +102,24 @@ impl Place for Folder {
     }
 
     fn db(&self) -> String {
-        self.0.path().join("log.db").to_string_lossy().into_owned()
+        self.folder.path().join("log.db").to_string_lossy().into_owned()
     }
 
     fn redis(&self) -> Option<String> {
         None
+    }
+
+    /// Whoever opens the file next has it.
+    fn lease(&self) -> Option<Duration> {
+        None
+    }
+
+    fn ahead(&self) -> Duration {
+        self.ahead.get()
+    }
+
+    fn move_on(&self, by: Duration) {
+        self.ahead.set(self.ahead.get() + by);
     }
 
     fn log(&self) -> Outcome<Arc<dyn OperationLog>> {

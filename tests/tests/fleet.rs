@@ -23,9 +23,8 @@ use redress_engine::operation_log::{Filter, Head, Operation, OperationHistory};
 use redress_engine::types::{AlertId, Clock as _, SystemClock, Timestamp};
 use redress_operation_log_postgres::{Options, PostgresLog};
 use redress_persistence::{CacheSettings, Persistence, Report, Scope, Settings, TablesSettings};
+use redress_testkit::servers::{Postgres, Process, free_address, redis};
 use redress_tests::chance::{Chance, number_from};
-use redress_tests::neighbours::Neighbour;
-use redress_tests::postgres::Server;
 use redress_tests::processes::Program;
 use redress_tests::recorder::Recorder;
 use redress_tests::recorder_fleet::Fleet;
@@ -63,8 +62,8 @@ enum Fault {
 }
 
 struct World {
-    postgres: Server,
-    redis: Neighbour,
+    postgres: Postgres,
+    redis: Process,
     recorder: Recorder,
     fleet: Fleet,
     engines: Vec<Option<Engine>>,
@@ -96,8 +95,8 @@ impl World {
         let fleet = Fleet::default();
         let (tell, lines) = channel();
         let mut world = Self {
-            postgres: Server::start()?,
-            redis: Neighbour::redis()?,
+            postgres: Postgres::start()?,
+            redis: redis(free_address()?, &[])?,
             recorder: Recorder::start(fleet.clone())?,
             fleet,
             engines: Vec::new(),

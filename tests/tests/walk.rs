@@ -8,8 +8,9 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redress_tests::neighbours::{Neighbour, Redis, free_address, http, psql, until};
-use redress_tests::postgres::Server;
+use redress_testkit::servers::{Postgres, Process, free_address, redis};
+use redress_testkit::until;
+use redress_tests::neighbours::{Redis, alertmanager, http, psql};
 use redress_tests::processes::Program;
 use serde_json::{Value, json};
 
@@ -41,18 +42,18 @@ create trigger see after insert or update on alert_issues for each row execute f
 
 /// The service and its neighbours. Dropped in this order.
 struct World {
-    service: Option<Neighbour>,
+    service: Option<Process>,
     listen: SocketAddr,
-    redis: Neighbour,
+    redis: Process,
     monitored: Arc<Mutex<Vec<String>>>,
-    postgres: Server,
+    postgres: Postgres,
 }
 
 impl World {
     fn start(options: &[&str]) -> Outcome<Self> {
-        let postgres = Server::start()?;
+        let postgres = Postgres::start()?;
         psql(&postgres.url(), TABLES)?;
-        let redis = Neighbour::redis()?;
+        let redis = redis(free_address()?, &[])?;
         let monitored = monitor(redis.address())?;
         let listen = free_address()?;
         let mut world = Self { service: None, listen, redis, monitored, postgres };
@@ -60,14 +61,14 @@ impl World {
         Ok(world)
     }
 
-    fn serve(&self, options: &[&str]) -> Outcome<Neighbour> {
+    fn serve(&self, options: &[&str]) -> Outcome<Process> {
         let mut command = Command::new(Program::Binary("redress").path()?);
         command
             .args(["serve", "--listen", &self.listen.to_string(), "--db", &self.postgres.url()])
             .args(["--redis", &format!("redis://{}", self.redis.address())])
             .args(["--rollback-sleep", "1s", "--settle", "0s", "--cooldown", "1s"])
             .args(options);
-        Neighbour::server(command, self.listen)
+        Ok(Process::start(command, self.listen, tempfile::tempdir()?)?)
     }
 
     fn webhook(&self) -> String {
@@ -149,7 +150,7 @@ fn alert(name: &str, service: &str, starts_at: &str, ends_at: Option<&str>) -> V
     alert
 }
 
-fn post(alertmanager: &Neighbour, alerts: &[Value]) -> Outcome {
+fn post(alertmanager: &Process, alerts: &[Value]) -> Outcome {
     let json = [("content-type", "application/json")];
     let body = Value::from(alerts).to_string();
     let (status, answer) = http(alertmanager.address(), "POST", "/api/v2/alerts", &json, &body)?;
@@ -163,7 +164,7 @@ const FAR: &str = "2099-01-01T00:00:00.000Z";
 #[test]
 fn an_alert_walks_from_alertmanager_to_restored_in_tables_cache_and_api() -> Outcome {
     let world = World::start(&[])?;
-    let alertmanager = Neighbour::alertmanager(&configuration(&world.webhook(), ""), &[])?;
+    let alertmanager = alertmanager(free_address()?, &configuration(&world.webhook(), ""), &[])?;
     post(&alertmanager, &[alert("HighErrorRate", "shop", EARLY, Some(FAR))])?;
     let issues = world.until_issues(1, "Restored")?;
     let id = issues[0]["id"].as_str().ok_or("no id")?.to_owned();
@@ -227,7 +228,7 @@ fn cache_holds_it(world: &World, id: &str) -> Outcome {
 }
 
 /// Alertmanager says it again every second, and then that it is over.
-fn repeats_and_its_end_change_nothing(world: &World, alertmanager: &Neighbour, id: &str) -> Outcome {
+fn repeats_and_its_end_change_nothing(world: &World, alertmanager: &Process, id: &str) -> Outcome {
     let count = || -> Outcome<u64> {
         let operation = &world.get("/v1/operations")?["items"][0];
         let name = operation["name"].as_str().ok_or("no name")?;
@@ -247,7 +248,7 @@ fn repeats_and_its_end_change_nothing(world: &World, alertmanager: &Neighbour, i
 }
 
 /// The same problem again with another start.
-fn a_flap_is_a_new_alert(world: &World, alertmanager: &Neighbour, id: &str) -> Outcome {
+fn a_flap_is_a_new_alert(world: &World, alertmanager: &Process, id: &str) -> Outcome {
     post(alertmanager, &[alert("HighErrorRate", "shop", LATER, Some(FAR))])?;
     let issues = world.until_issues(2, "Restored")?;
     let ids: Vec<&str> = issues.iter().filter_map(|issue| issue["id"].as_str()).collect();
@@ -285,10 +286,10 @@ fn ready_and_proven(mut world: World) -> Outcome {
 
 #[test]
 fn a_group_of_both_acts_on_what_fires_and_what_is_cut_is_fetched() -> Outcome {
-    let alertmanager_at = free_address()?;
-    let world = World::start(&["--alertmanager-url", &format!("http://{alertmanager_at}")])?;
+    let address = free_address()?;
+    let world = World::start(&["--alertmanager-url", &format!("http://{address}")])?;
     let configuration = configuration(&world.webhook(), "    max_alerts: 2\n");
-    let alertmanager = Neighbour::alertmanager_at(alertmanager_at, &configuration, &[])?;
+    let alertmanager = alertmanager(address, &configuration, &[])?;
     let mut alerts: Vec<Value> =
         (1..=5).map(|n| alert(&format!("Alert{n}"), "shop", EARLY, Some(FAR))).collect();
     alerts.push(alert("Over", "shop", EARLY, Some("2026-11-21T08:30:00.000Z")));
@@ -305,8 +306,8 @@ fn two_alertmanagers_of_a_cluster_deliver_twice_and_it_runs_once() -> Outcome {
     let world = World::start(&[])?;
     let peers = [free_address()?, free_address()?];
     let configuration = configuration(&world.webhook(), "");
-    let one = Neighbour::alertmanager(&configuration, &[peers[0], peers[1]])?;
-    let other = Neighbour::alertmanager(&configuration, &[peers[1], peers[0]])?;
+    let one = alertmanager(free_address()?, &configuration, &[peers[0], peers[1]])?;
+    let other = alertmanager(free_address()?, &configuration, &[peers[1], peers[0]])?;
     let alerts: Vec<Value> = (1..=5).map(|n| alert("Down", &format!("shop-{n}"), EARLY, Some(FAR))).collect();
     // As Prometheus does: to each of them.
     std::thread::scope(|scope| {

@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use redress_operation_log::Error as LogError;
 use serde_json::{Value, json};
 
+use crate::read;
+
 /// How long a client that got a 503 is asked to wait, in seconds. Short: Alertmanager backs off by itself.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
@@ -150,6 +152,27 @@ impl From<LogError> for Error {
             | LogError::Held { .. }
             | LogError::Corrupt { .. }
             | LogError::Unstorable { .. } => Self::internal(&error),
+        }
+    }
+}
+
+impl From<read::Error> for Error {
+    fn from(error: read::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            read::Error::Unknown(_) => Self::not_found(message),
+            read::Error::Ambiguous { candidates, more, .. } => {
+                let shown = candidates.iter().map(|head| json!({"id": head.id, "name": head.name}));
+                let details = json!({"candidates": shown.collect::<Vec<_>>(), "more": more});
+                Self::Conflict { message, details }
+            }
+            read::Error::Archived { record, outcome } => {
+                let details = json!({"operation": record.operation, "alert": record.id, "state": outcome.state,
+                                     "ended_at": outcome.ended_at.to_string()});
+                Self::NotFound { message, details }
+            }
+            read::Error::Log(error) => error.into(),
+            read::Error::Unreadable(_) | read::Error::Broken { .. } => Self::internal(&error),
         }
     }
 }

@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State as Shared};
-use axum::http::{HeaderMap, Uri};
-use redress_types::Timestamp;
-use serde_json::{Value, json};
+use axum::extract::State as Shared;
+use redress_types::{Comment, Issue, IssueDetail, IssueState};
+use serde_json::Value;
 
 use crate::error::{Error, chain};
-use crate::query::{Query, id, refused};
+use crate::query::{Asked, Id, page, refused};
 use crate::service::State;
 
 /// Reads the alert tables.
@@ -43,25 +41,6 @@ pub struct IssueQuery {
     pub state: Option<IssueState>,
 }
 
-/// Whether a problem is still one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IssueState {
-    /// It is.
-    Open,
-    /// It is not.
-    Closed,
-}
-
-impl IssueState {
-    /// The word in the tables.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Open => "Open",
-            Self::Closed => "Closed",
-        }
-    }
-}
-
 /// A page of issues.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IssuePage {
@@ -69,34 +48,6 @@ pub struct IssuePage {
     pub items: Vec<Issue>,
     /// Where the next page begins; `None`: there is none.
     pub next: Option<String>,
-}
-
-/// An issue as the tables have it; the words are those of contracts §4.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Issue {
-    /// The alert's id.
-    pub id: String,
-    /// `Open` or `Closed`.
-    pub state: String,
-    /// `P0`, `P1`, `P2` or `Warning`.
-    pub level: String,
-    /// `Pending`, `InProcessing`, `Restored` or `AutoRestored`.
-    pub alert_state: String,
-    /// One line for people.
-    pub title: String,
-    /// `[{"key":…,"value":…}]`.
-    pub labels: Value,
-    /// Since when.
-    pub alert_since: Timestamp,
-}
-
-/// A comment on an issue.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Comment {
-    /// When it was written.
-    pub created_at: Timestamp,
-    /// Markdown.
-    pub content: String,
 }
 
 /// Why issues could not be read.
@@ -127,62 +78,34 @@ impl From<IssueError> for Error {
 }
 
 /// A page of issues.
-pub(crate) async fn list(
-    Shared(state): Shared<Arc<State>>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Json<Value>, Error> {
-    state.reading_access.check(&headers)?;
-    let query = Query::read(&uri, &["start", "limit", "state"])?;
-    let asked = IssueQuery {
+pub(crate) async fn list(asked: Asked, Shared(state): Shared<Arc<State>>) -> Result<Json<Value>, Error> {
+    let query = asked.query(&["start", "limit", "state"])?;
+    let stands =
+        query.text("state")?.map(|text| text.parse().map_err(|_| refused("state", text, "Open or Closed")));
+    let wanted = IssueQuery {
         start: query.text("start")?.map(str::to_owned),
         limit: query.limit()?,
-        state: match query.text("state")? {
-            None => None,
-            Some("Open") => Some(IssueState::Open),
-            Some("Closed") => Some(IssueState::Closed),
-            Some(other) => return Err(refused("state", other, "Open or Closed")),
-        },
+        state: stands.transpose()?,
     };
-    let page = reader(&state)?.list(&asked).await?;
-    let items: Vec<Value> = page.items.iter().map(item).collect();
-    Ok(Json(json!({"items": items, "next": page.next.unwrap_or_default()})))
+    let found = reader(&state)?.list(&wanted).await?;
+    let items = found.items.iter().map(serde_json::to_value).collect::<Result<_, _>>();
+    Ok(Json(page(items.map_err(|error| Error::internal(&error))?, found.next)))
 }
 
 /// One issue, with its comments.
 pub(crate) async fn one(
+    asked: Asked,
+    Id(id): Id,
     Shared(state): Shared<Arc<State>>,
-    headers: HeaderMap,
-    uri: Uri,
-    path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Error> {
-    state.reading_access.check(&headers)?;
-    Query::read(&uri, &[])?;
-    let id = id(path)?;
-    let Some((issue, comments)) = reader(&state)?.get(&id).await? else {
-        return Err(Error::not_found(format!("there is no issue {id:?}")));
-    };
-    let comments = comments.iter().map(
-        |comment| json!({"createdAt": comment.created_at.to_rfc3339_millis(), "content": comment.content}),
-    );
-    let mut item = item(&issue);
-    item["comments"] = comments.collect();
-    Ok(Json(item))
+    asked.query(&[])?;
+    let found = reader(&state)?.get(&id).await?;
+    let (issue, comments) = found.ok_or_else(|| Error::not_found(format!("there is no issue {id:?}")))?;
+    let detail = serde_json::to_value(IssueDetail { issue, comments });
+    detail.map(Json).map_err(|error| Error::internal(&error))
 }
 
 fn reader(state: &State) -> Result<&dyn IssueReader, Error> {
     let none = || Error::not_found("no alert tables are configured, so there are no issues to read");
     state.issues.as_deref().ok_or_else(none)
-}
-
-fn item(issue: &Issue) -> Value {
-    json!({
-        "id": issue.id,
-        "state": issue.state,
-        "level": issue.level,
-        "alertState": issue.alert_state,
-        "title": issue.title,
-        "labels": issue.labels,
-        "alertSince": issue.alert_since.to_rfc3339_millis(),
-    })
 }

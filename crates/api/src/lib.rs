@@ -8,6 +8,7 @@
 //! answered 503; every error has the same body, and its status and code are decided in one place (`error.rs`).
 //! Nothing here appends to an operation.
 //!
+//! [`read`] finds and folds an operation and [`shape`] writes it as JSON, for the command line as well.
 //! Read `routes` for what there is, `webhook` and `alerts` for the two ways in, `around` for what every request
 //! goes through, `serve` for the life of connections. The addresses are described in `docs/http-api.md` and in the
 //! OpenAPI document that the service itself answers.
@@ -24,7 +25,7 @@ mod limits;
 mod operations;
 mod pull;
 mod query;
-mod read;
+pub mod read;
 mod routes;
 mod serve;
 mod service;
@@ -36,11 +37,14 @@ mod webhook;
 pub use access::{Access, InvalidAccess};
 pub use door::Door;
 pub use health::{Condition, Dependency, EngineHealth, Health, LogHealth};
-pub use issues::{Comment, Issue, IssueError, IssuePage, IssueQuery, IssueReader, IssueState};
+pub use issues::{IssueError, IssuePage, IssueQuery, IssueReader};
 pub use limits::Limits;
 pub use pull::{Pull, PullError};
 pub use routes::routes;
 pub use service::{Counted, Service};
+
+/// What an [`IssueReader`] answers.
+pub use redress_types::{Comment, Issue, IssueState};
 
 /// The OpenAPI document that `GET /openapi.json` answers.
 pub const OPENAPI: &str = include_str!("../openapi.json");

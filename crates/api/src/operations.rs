@@ -3,37 +3,30 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State as Shared};
-use axum::http::{HeaderMap, Uri};
+use axum::extract::State as Shared;
 use redress_fsm::State as Stands;
 use redress_operation_log::{Cursor, Filter};
 use redress_types::{Timestamp, parse_duration};
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::query::{Query, id, refused};
+use crate::query::{Asked, Id, Query, page, refused};
+use crate::read::{self, Shown};
 use crate::service::State;
-use crate::{read, shape};
+use crate::shape;
 
 /// A page of operations, newest first.
-pub(crate) async fn list(
-    Shared(state): Shared<Arc<State>>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Result<Json<Value>, Error> {
-    state.reading_access.check(&headers)?;
-    let query = Query::read(&uri, &["state", "service", "since", "limit", "cursor"])?;
+pub(crate) async fn list(asked: Asked, Shared(state): Shared<Arc<State>>) -> Result<Json<Value>, Error> {
+    let query = asked.query(&["state", "service", "since", "limit", "cursor"])?;
     let filter = Filter {
         states: states(&query)?,
         service: query.text("service")?.map(str::to_owned),
         since: since(&state, &query)?,
     };
     let after = query.value::<u64>("cursor", "a `next` of a page before")?.map(Cursor);
-    let page = state.history.operations(&filter, after, query.limit()?).await?;
-    let items: Vec<Value> = page.operations.iter().map(shape::head).collect();
-    let next = page.next.map(|Cursor(next)| next.to_string()).unwrap_or_default();
-    Ok(Json(json!({"items": items, "next": next})))
+    let found = state.history.operations(&filter, after, query.limit()?).await?;
+    let items = found.operations.iter().map(shape::head).collect();
+    Ok(Json(page(items, found.next.map(|Cursor(next)| next.to_string()))))
 }
 
 /// `state=failed,suspended`, or the name several times.
@@ -56,35 +49,33 @@ fn since(state: &State, query: &Query) -> Result<Option<Timestamp>, Error> {
 
 /// One operation.
 pub(crate) async fn one(
+    asked: Asked,
+    Id(id): Id,
     Shared(state): Shared<Arc<State>>,
-    headers: HeaderMap,
-    uri: Uri,
-    path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Error> {
-    state.reading_access.check(&headers)?;
-    Query::read(&uri, &[])?;
-    let head = read::find(&*state.history, &id(path)?).await?;
-    Ok(Json(read::operation(&*state.history, head.id).await?))
+    asked.query(&[])?;
+    let head = read::find(&*state.history, &id).await?;
+    let shown = Shown::read(&*state.history, head.id).await?;
+    shape::operation(&shown).map(Json).map_err(|error| Error::internal(&error))
 }
 
 /// A page of its entries, oldest first.
 pub(crate) async fn log(
+    asked: Asked,
+    Id(id): Id,
     Shared(state): Shared<Arc<State>>,
-    headers: HeaderMap,
-    uri: Uri,
-    path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Error> {
-    state.reading_access.check(&headers)?;
-    let query = Query::read(&uri, &["limit", "cursor"])?;
+    let query = asked.query(&["limit", "cursor"])?;
     let after = query.value::<u64>("cursor", "a `next` of a page before")?.unwrap_or(0);
     let limit = query.limit()?;
-    let head = read::find(&*state.history, &id(path)?).await?;
+    let head = read::find(&*state.history, &id).await?;
     // One more than is shown says whether there is a next page.
     let mut entries = state.history.entries(head.id, after, limit + 1).await?;
     let more = entries.len() > limit;
     entries.truncate(limit);
-    let next = entries.last().filter(|_| more).map(|last| last.seq.to_string()).unwrap_or_default();
-    let items = entries.iter().map(shape::entry).collect::<Result<Vec<Value>, _>>();
-    let items = items.map_err(|error| Error::internal(&error))?;
-    Ok(Json(json!({"operation": head.id, "items": items, "next": next})))
+    let next = entries.last().filter(|_| more).map(|last| last.seq.to_string());
+    let items = entries.iter().map(shape::entry).collect::<Result<_, _>>();
+    let mut page = page(items.map_err(|error| Error::internal(&error))?, next);
+    page["operation"] = json!(head.id);
+    Ok(Json(page))
 }

@@ -1,13 +1,15 @@
 //! Reads the query of an address and the ids in its path, strictly: what nobody asked for is refused by name.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
-use axum::extract::Path;
-use axum::extract::Query as Pairs;
-use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, Query as Pairs};
 use axum::http::Uri;
+use axum::http::request::Parts;
+use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::service::State;
 
 /// The longest value that is taken, in bytes.
 const VALUE_MAX: usize = 512;
@@ -16,6 +18,46 @@ const VALUES_MAX: usize = 32;
 /// How many items a page has unless asked for otherwise, and at most (contracts §6).
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 100;
+
+/// A request that reads, from somebody who may. Whoever takes it as an argument cannot forget to check that, and
+/// takes it before what else the request holds.
+pub(crate) struct Asked(Uri);
+
+impl Asked {
+    /// Its query, at an address that takes these names.
+    pub(crate) fn query(&self, names: &[&str]) -> Result<Query, Error> {
+        Query::read(&self.0, names)
+    }
+}
+
+impl FromRequestParts<Arc<State>> for Asked {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Error> {
+        state.reading_access.check(&parts.headers)?;
+        Ok(Self(parts.uri.clone()))
+    }
+}
+
+/// The id in the path, decoded.
+pub(crate) struct Id(pub String);
+
+impl FromRequestParts<Arc<State>> for Id {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<State>) -> Result<Self, Error> {
+        let Path(id) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Error::parameter("id", "is not percent-encoded UTF-8"))?;
+        check("id", &id)?;
+        Ok(Self(id))
+    }
+}
+
+/// A page of a list; an empty `next` is the end.
+pub(crate) fn page(items: Vec<Value>, next: Option<String>) -> Value {
+    json!({"items": items, "next": next.unwrap_or_default()})
+}
 
 /// A query whose names are all known.
 #[derive(Debug)]
@@ -76,13 +118,6 @@ impl Query {
             Some(other) => Err(refused("limit", &other.to_string(), &expected)),
         }
     }
-}
-
-/// An id from a path, decoded.
-pub(crate) fn id(path: Result<Path<String>, PathRejection>) -> Result<String, Error> {
-    let Path(id) = path.map_err(|_| Error::parameter("id", "is not percent-encoded UTF-8"))?;
-    check("id", &id)?;
-    Ok(id)
 }
 
 /// The refusal of a value.

@@ -2,9 +2,10 @@
 //!
 //! Times are RFC 3339, UTC, with `Z`.
 
-use redress_operation_log::summary::Summary;
-use redress_operation_log::{Head, InboxRow, LateResult, OutboxRow, StoredEntry};
+use redress_operation_log::{Head, OutboxRow, StoredEntry};
 use serde_json::{Value, json};
+
+use crate::read::Shown;
 
 /// An operation in a list.
 pub fn head(head: &Head) -> Value {
@@ -32,33 +33,40 @@ pub fn head(head: &Head) -> Value {
     })
 }
 
-/// One operation: its summary, results that came too late, what it owes, and requests that nobody has folded yet.
+/// One operation: its summary, whether an engine is there for it, results that came too late, what it owes, and
+/// requests that nobody has folded yet.
 ///
 /// # Errors
 /// When the summary cannot be written as JSON.
-pub fn operation(
-    summary: &Summary,
-    late: &[LateResult],
-    owes: &[OutboxRow],
-    asked: &[InboxRow],
-) -> Result<Value, serde_json::Error> {
-    let mut object = serde_json::to_value(summary)?;
-    let late = late.iter().map(|late| {
+pub fn operation(shown: &Shown) -> Result<Value, serde_json::Error> {
+    let mut object = serde_json::to_value(&shown.summary)?;
+    let late = shown.late.iter().map(|late| {
         json!({"key": late.key.to_string(), "epoch": late.epoch, "at": late.at.to_string(),
                "said": late.said, "reason": late.reason})
     });
-    let owes = owes.iter().map(|row| {
-        json!({"seq": row.seq, "executor": row.executor, "state": row.state, "tries": row.tries,
-               "due_at": row.due_at.to_string(), "last_error": row.last_error})
-    });
-    let asked = asked.iter().map(
+    let asked = shown.asked.iter().map(
         |row| json!({"request": row.seq, "by": row.actor, "at": row.at.to_string(), "asks": row.request}),
     );
     object["type"] = json!("operation");
+    object["attended"] = json!(shown.attended);
     object["late_results"] = late.collect();
-    object["owes"] = owes.collect();
+    object["owes"] = shown.owes.iter().map(outbox_row).collect();
     object["asked"] = asked.collect();
     Ok(object)
+}
+
+/// A delivery that the log owes the world, or owed.
+pub fn outbox_row(row: &OutboxRow) -> Value {
+    json!({
+        "type": "outbox_row", "row": row_number(row), "operation": row.operation, "seq": row.seq,
+        "executor": row.executor, "order_key": row.order_key, "state": row.state, "tries": row.tries,
+        "due_at": row.due_at.to_string(), "last_error": row.last_error,
+    })
+}
+
+/// How a person names a delivery: `{position}.{index}`.
+pub fn row_number(row: &OutboxRow) -> String {
+    format!("{}.{}", row.position, row.index)
 }
 
 /// An entry as stored, with its place and hash. Times inside `entry` are microseconds since 1970: those are the bytes

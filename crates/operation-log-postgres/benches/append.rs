@@ -10,17 +10,14 @@
 )]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use redress_operation_log::conformance::fixture::Writer;
-use redress_operation_log::record::{Append, Budget, Claim, Ending};
-use redress_operation_log::{Event, OperationLog as _, SessionId};
+use redress_operation_log::conformance::life::{LEASE, NOW, begin, live_together, rest_in, writer};
+use redress_operation_log::record::{Append, Budget};
+use redress_operation_log::{OperationLog, SessionId};
 use redress_operation_log_postgres::{Options, PostgresLog};
-use redress_types::Timestamp;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
-const LEASE: Duration = Duration::from_secs(3600);
 const SCHEMA: &str = "redress_bench";
 
 fn main() {
@@ -58,36 +55,21 @@ async fn run(server: &str, sql: &str) {
 
 /// The five appends of an operation: accepted and begun, three results, verified.
 fn life(session: SessionId, number: usize) -> Vec<Append> {
-    let now = Timestamp::from_micros(1_767_225_600_000_000);
-    let mut writer = Writer::new(session, number as u64 + 1, &format!("alert-{number}"));
-    let mut begin = writer.begin(now, writer.admitted());
-    let fingerprint = writer.alert.fingerprint.as_str().to_owned();
-    begin.claims = vec![Claim::Fingerprint(fingerprint), Claim::Slot(writer.target.to_string())];
-    begin.conditions.holds = vec![format!("restore/{}", writer.target)];
+    let mut writer = writer(session, number as u64 + 1);
+    let mut begin = begin(&writer);
+    let hold = format!("restore/{}", writer.target);
+    begin.conditions.holds = vec![hold.clone()];
     // As a strategy has it when it says nothing else.
     let (key, window) = (format!("fingerprint:{}", writer.alert.fingerprint), Duration::from_secs(6 * 3600));
     begin.conditions.budgets = vec![Budget { key, most: 5, window }];
     begin.conditions.switches =
         vec!["engine".into(), "strategy:restore".into(), format!("target:{}", writer.target)];
-    let mut appends = vec![begin];
-    writer.took(&appends[0]);
-    let started = Event::StepStarted { key: writer.key(1), step: "warm up".into() };
-    let passed = Event::VerificationPassed { passes: 1, held_ms: 0, independent: true, detail: "200".into() };
-    for events in [
-        vec![writer.succeeded(0), started],
-        vec![writer.succeeded(1)],
-        vec![Event::VerificationStarted],
-        vec![passed],
-    ] {
-        let mut append = writer.next(now, events);
-        if append.ends.is_some() {
-            let hold = Some((format!("restore/{}", writer.target), now.plus(Duration::from_secs(300))));
-            append.ends = Some(Ending { hold, refund: false });
-        }
-        writer.took(&append);
-        appends.push(append);
+    writer.took(&begin);
+    let mut rest = rest_in(&writer, &[2, 1, 1, 1]);
+    for ending in rest.iter_mut().filter_map(|append| append.ends.as_mut()) {
+        ending.hold = Some((hold.clone(), NOW.plus(Duration::from_secs(300))));
     }
-    appends
+    std::iter::once(begin).chain(rest).collect()
 }
 
 async fn lone(log: &PostgresLog, session: SessionId, from: usize) {
@@ -110,27 +92,10 @@ async fn lone(log: &PostgresLog, session: SessionId, from: usize) {
 async fn together(logs: &[(PostgresLog, SessionId)], operations: usize, in_flight: usize) {
     let work: Arc<Vec<Vec<Append>>> =
         Arc::new((0..operations).map(|number| life(logs[number % logs.len()].1, number)).collect());
-    let next = Arc::new(AtomicUsize::new(0));
     let count = || logs.iter().map(|(log, _)| log.commits()).sum::<u64>();
+    let each: Vec<_> = logs.iter().map(|(log, _)| Arc::new(log.clone()) as Arc<dyn OperationLog>).collect();
     let (start, commits) = (Instant::now(), count());
-    let tasks: Vec<_> = (0..in_flight)
-        .map(|_| {
-            let logs: Vec<PostgresLog> = logs.iter().map(|(log, _)| log.clone()).collect();
-            let (work, next) = (Arc::clone(&work), Arc::clone(&next));
-            tokio::spawn(async move {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(life) = work.get(number) else { return };
-                    for append in life {
-                        logs[number % logs.len()].append(append.clone()).await.unwrap();
-                    }
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
+    live_together(&each, &work, in_flight).await;
     let (took, appends) = (start.elapsed(), work.iter().map(Vec::len).sum::<usize>());
     let commits = count() - commits;
     println!(

@@ -7,14 +7,18 @@ mod common;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use common::{LEASE, NOW, Schema, assert_proven, begin, rest, session, writer};
+use common::{LIMIT, Schema};
 use redress_operation_log::conformance::fixture::{Writer, alert_id};
+use redress_operation_log::conformance::life::{
+    LEASE, NOW, assert_proven, begin, begun, rest, session, writer,
+};
 use redress_operation_log::event::HoldReason;
 use redress_operation_log::record::{Budget, Claim, ClaimRequest, Join, Post, Request};
 use redress_operation_log::{
     Actor, Error, OperationHistory as _, OperationLog as _, SessionId, Versions, conformance,
 };
 use redress_operation_log_postgres::PostgresLog;
+use redress_testkit::until_async;
 use redress_types::Epoch;
 
 /// Two engines take in the same alerts at the same moment and run what they began.
@@ -187,7 +191,7 @@ async fn a_session_ends_by_the_clock_of_the_database() {
     let short = one.open_session("short", LEASE).await.unwrap();
     let long = two.open_session("long", LEASE).await.unwrap();
     assert!(!short.restored && !long.restored);
-    let held = common::begun(&one, short.id, 1).await;
+    let held = begun(&one, short.id, 1).await;
     let claim = || ClaimRequest {
         session: long.id,
         now: NOW,
@@ -204,14 +208,8 @@ async fn a_session_ends_by_the_clock_of_the_database() {
          where engine = 'short'";
     schema.run(soon).await;
     // Only the database's clock moves on, and nobody tells.
-    let mut claimed = Vec::new();
-    for _ in 0..1_000 {
-        claimed = two.claim(claim()).await.unwrap();
-        if !claimed.is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let look = async || Ok(Some(two.claim(claim()).await?).filter(|claimed| !claimed.is_empty()));
+    let claimed = until_async(LIMIT, "the session is over", look).await.unwrap();
     assert_eq!((claimed[0].operation, claimed[0].epoch), (held.id, Epoch(2)));
     assert!(matches!(one.renew_session(short.id).await, Err(Error::Stale { .. })));
     assert!(matches!(one.append(rest(&held)[0].clone()).await, Err(Error::Stale { .. })));
@@ -226,7 +224,7 @@ async fn another_process_is_told() {
     let schema = Schema::new().await;
     let (one, two) = (schema.open().await, schema.open().await);
     let session = session(&one).await;
-    let held = common::begun(&one, session, 1).await;
+    let held = begun(&one, session, 1).await;
     let mut heard = one.wakeups();
     listening(&schema).await;
     heard.mark_unchanged();
@@ -240,17 +238,9 @@ async fn another_process_is_told() {
 
 /// Until both logs of the schema listen.
 async fn listening(schema: &Schema) {
-    let mut conn = schema.connect().await;
     let sql = "select count(*) from pg_stat_activity a, meta m
          where a.query = 'LISTEN \"redress_' || replace(m.log_id::text, '-', '_') || '\"'";
-    for _ in 0..10_000 {
-        let row = sqlx::query(sql).fetch_one(&mut conn).await.unwrap();
-        if sqlx::Row::get::<i64, _>(&row, 0) == 2 {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-    panic!("nobody listens");
+    schema.until("both listen", sql, 2).await;
 }
 
 /// Joins, endings, posts and claims of one operation from many sides at once: nothing waits in a circle for long,
@@ -262,7 +252,7 @@ async fn many_sides_at_one_operation() {
     let (first, second) = (session(&one).await, session(&two).await);
     let mut tasks = Vec::new();
     for number in 1..=30_u64 {
-        let held = common::begun(&one, first, number).await;
+        let held = begun(&one, first, number).await;
         let (log, operation) = (two.clone(), held.id);
         tasks.push(tokio::spawn(async move {
             let content = std::sync::Arc::new(conformance::fixture::alert(&format!("joins-{number}")));

@@ -6,7 +6,8 @@ mod common;
 
 use std::collections::HashSet;
 
-use common::{NOW, Schema, assert_proven, begin, rest, session, writer};
+use common::Schema;
+use redress_operation_log::conformance::life::{NOW, assert_proven, begin, begun, rest, session, writer};
 use redress_operation_log::record::{Budget, Claim, Ending, OutboxRequest, Owe, Payload, Switch};
 use redress_operation_log::{Actor, Error, OperationHistory as _, OperationLog as _, SessionId};
 use redress_operation_log_postgres::PostgresLog;
@@ -15,7 +16,7 @@ use redress_operation_log_postgres::PostgresLog;
 async fn warm(schema: &Schema) -> (PostgresLog, SessionId) {
     let log = schema.open().await;
     let session = session(&log).await;
-    common::begun(&log, session, 1_000_000).await;
+    begun(&log, session, 1_000_000).await;
     (log, session)
 }
 
@@ -48,7 +49,6 @@ async fn a_lone_append_is_one_commit() {
     assert_proven(&log).await;
 }
 
-/// What was sent while the log was busy forms few batches.
 /// What an accepting append brings with it in a server: budgets, a payload and outbox rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_admission_with_all_that_belongs_to_it_is_one_commit_in_one_round_trip() {
@@ -95,6 +95,7 @@ fn payload(number: u64, place: u64) -> Payload {
     Payload { salt, bytes: format!("original {number}.{place}").into_bytes().into() }
 }
 
+/// What was sent while the log was busy forms few batches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_appends_share_commits_and_one_bad_one_fails_alone() {
     const APPENDS: u64 = 200;
@@ -152,17 +153,9 @@ fn noise(length: usize) -> String {
 
 /// Until a statement of another connection waits for a lock that we hold.
 async fn until_waiting(schema: &Schema) {
-    let mut conn = schema.connect().await;
     let sql =
         "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%from meta%'";
-    for _ in 0..10_000 {
-        let row = sqlx::query(sql).fetch_one(&mut conn).await.unwrap();
-        if sqlx::Row::get::<i64, _>(&row, 0) > 0 {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-    panic!("nobody waits");
+    schema.until("somebody waits", sql, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,7 +167,7 @@ async fn a_dropped_call_leaves_the_log_whole() {
         // Polled once, so that it is on its way, and dropped.
         tokio::select! { biased; _ = append => {}, () = std::future::ready(()) => {} }
     }
-    common::begun(&log, session, 100).await;
+    begun(&log, session, 100).await;
     assert_proven(&log).await;
 }
 

@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{Schema, assert_proven, rest, server, session};
+use common::{Schema, server};
+use redress_operation_log::conformance::life::{assert_proven, begun, rest, session};
 use redress_operation_log::{Error, OperationHistory as _, OperationLog as _};
 use redress_operation_log_postgres::{Migrate, Options, PostgresLog};
 
@@ -47,7 +48,7 @@ async fn a_user_that_owns_only_its_schema_is_enough() {
     let (_, host) = rest_of.split_once('@').unwrap();
     let log = PostgresLog::open(&format!("{scheme}://{user}@{host}"), &Options::default()).await.unwrap();
     let session = session(&log).await;
-    let held = common::begun(&log, session, 1).await;
+    let held = begun(&log, session, 1).await;
     for append in rest(&held) {
         log.append(append).await.unwrap();
     }
@@ -102,7 +103,7 @@ async fn a_closed_log_answers_that_it_is() {
     let log = schema.open().await;
     let other = log.clone();
     let mine = session(&log).await;
-    let held = common::begun(&log, mine, 1).await;
+    let held = begun(&log, mine, 1).await;
     log.close().await.unwrap();
     assert!(matches!(other.status().await, Err(Error::Unavailable { .. })));
     assert!(matches!(other.append(rest(&held)[0].clone()).await, Err(Error::Unavailable { .. })));

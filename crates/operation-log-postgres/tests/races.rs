@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{LEASE, NOW, Schema, begin, rest, server, session, writer};
+use common::{Schema, server};
 use proxy::Proxy;
+use redress_operation_log::conformance::life::{LEASE, NOW, begin, begun, rest, session, writer};
 use redress_operation_log::record::{Claim, ClaimRequest, OutboxDecision, OutboxRequest, OutboxVerdict};
 use redress_operation_log::{Actor, Error, OperationHistory as _, OperationLog as _, SessionId, Versions};
 use redress_operation_log_postgres::{Options, PostgresLog};
 use redress_types::Incarnation;
-use sqlx::{Connection as _, Row as _};
+use sqlx::Connection as _;
 
 /// The write-ahead log moves all the while, and each session's look at it is later than the one before it noted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,17 +86,9 @@ async fn a_server_that_falls_silent_is_not_waited_for_for_ever() {
 
 /// Until somebody waits for the row of `meta`.
 async fn waits_for_a_lock(schema: &Schema) {
-    let mut conn = schema.connect().await;
     let sql = "select count(*) from pg_locks l join pg_locks t on t.pid = l.pid
          where not l.granted and t.relation = 'meta'::regclass";
-    for _ in 0..100_000 {
-        let waiting: i64 = sqlx::query(sql).fetch_one(&mut conn).await.unwrap().get(0);
-        if waiting > 0 {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-    panic!("nobody waits");
+    schema.until("somebody waits", sql, 1).await;
 }
 
 fn outbox(session: SessionId, limit: usize) -> OutboxRequest {
@@ -133,7 +126,7 @@ async fn an_outbox_row_is_given_to_one_engine() {
     let schema = Schema::new().await;
     let (one, two) = (schema.open().await, schema.open().await);
     let (first, second) = (session(&one).await, session(&two).await);
-    common::begun(&one, first, 1).await;
+    begun(&one, first, 1).await;
     owe(&schema, ROWS, "'owed'").await;
     // One that finds all that is left in the other's hands for a moment looks again.
     let done = Arc::new(AtomicBool::new(true));
@@ -152,7 +145,7 @@ async fn of_an_order_key_one_row_is_on_its_way_whatever_a_person_decides() {
     let schema = Schema::new().await;
     let (one, two) = (schema.open().await, schema.open().await);
     let (first, second) = (session(&one).await, session(&two).await);
-    common::begun(&one, first, 1).await;
+    begun(&one, first, 1).await;
     owe(&schema, KEYS, "'handed', 'owed'").await;
     let done = Arc::new(AtomicBool::new(false));
     let engines = [

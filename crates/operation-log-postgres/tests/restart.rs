@@ -3,26 +3,26 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what does not hold fails the test")]
 
 mod common;
-#[path = "common/private.rs"]
-mod private;
 
 use std::collections::HashMap;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{LEASE, Schema, assert_proven, begin, rest, session, writer};
-use private::Server;
+use common::{LIMIT, Schema};
+use redress_operation_log::conformance::life::{LEASE, assert_proven, begin, begun, rest, session, writer};
 use redress_operation_log::record::Recorded;
 use redress_operation_log::{Append, Error, OperationHistory as _, OperationLog as _, SessionId};
 use redress_operation_log_postgres::{Options, PostgresLog};
+use redress_testkit::servers::Postgres;
+use redress_testkit::until_async;
 use redress_types::{Hash, Incarnation, OperationId};
 
 /// Appends while the server is killed three times. What was acknowledged is there, once, and the calls go on by
 /// themselves when the server is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_loses_nothing_that_was_acknowledged() {
-    let server = Arc::new(Server::start(""));
+    let server = Arc::new(Postgres::start().unwrap());
     let schema = Schema::on(&server.url()).await;
     let log = schema.open().await;
     let session = session(&log).await;
@@ -46,7 +46,9 @@ async fn a_killed_server_loses_nothing_that_was_acknowledged() {
         let next = *progress.borrow() + 60;
         progress.wait_for(|done| *done >= next).await.unwrap();
         let server = Arc::clone(&server);
-        tokio::task::spawn_blocking(move || server.ctl(&["-m", "immediate", "restart"])).await.unwrap();
+        tokio::task::spawn_blocking(move || server.ctl(&["-m", "immediate", "restart"]).unwrap())
+            .await
+            .unwrap();
     }
     let next = *progress.borrow() + 60;
     progress.wait_for(|done| *done >= next).await.unwrap();
@@ -88,32 +90,26 @@ async fn live(
 }
 
 async fn certain(log: &PostgresLog, append: &Append) -> Recorded {
-    loop {
-        match log.append(append.clone()).await {
-            Ok(recorded) => return recorded,
-            Err(Error::Unavailable { .. }) => tokio::task::yield_now().await,
-            Err(other) => panic!("{other:?}"),
-        }
-    }
+    until_back(|| log.append(append.clone())).await.unwrap()
 }
 
 /// A promoted standby, or a recovery to a point in time, begins another timeline.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_timeline_ends_the_sessions_and_raises_the_incarnation() {
-    let server = Server::start("");
+    let server = Postgres::start().unwrap();
     let schema = Schema::on(&server.url()).await;
     let log = schema.open().await;
     let before = log.open_session("before", LEASE).await.unwrap();
     assert_eq!((before.incarnation, before.restored), (Incarnation(1), false));
-    let held = common::begun(&log, before.id, 1).await;
+    let held = begun(&log, before.id, 1).await;
     let position = log.status().await.unwrap().position;
     // Made a standby of nothing, and promoted.
     std::fs::write(server.data().join("standby.signal"), "").unwrap();
-    server.give(&server.data().join("standby.signal"));
-    server.ctl(&["-m", "fast", "restart"]);
+    server.give(&server.data().join("standby.signal")).unwrap();
+    server.ctl(&["-m", "fast", "restart"]).unwrap();
     let standby = PostgresLog::open(&schema.url(), &Options::default()).await.unwrap_err();
     assert!(standby.to_string().contains("standby"), "{standby}");
-    server.ctl(&["promote"]);
+    server.ctl(&["promote"]).unwrap();
 
     assert!(matches!(until_back(|| log.renew_session(before.id)).await, Err(Error::Stale { .. })));
     let after = log.open_session("after", LEASE).await.unwrap();
@@ -129,18 +125,18 @@ async fn another_timeline_ends_the_sessions_and_raises_the_incarnation() {
     assert_proven(&log).await;
 }
 
-/// Again while the connections of before the restart are found to be gone.
+/// Again while the server, or the connections of before it stopped, are found to be gone.
 async fn until_back<T, Fut>(call: impl Fn() -> Fut) -> Result<T, Error>
 where
     Fut: Future<Output = Result<T, Error>>,
 {
-    for _ in 0..100 {
+    let look = || async {
         match call().await {
-            Err(Error::Unavailable { .. }) => tokio::task::yield_now().await,
-            other => return other,
+            Err(gone @ Error::Unavailable { .. }) => Err(gone.into()),
+            other => Ok(Some(other)),
         }
-    }
-    panic!("the server does not come back");
+    };
+    until_async(LIMIT, "the server is back", look).await.unwrap()
 }
 
 /// `pg_dump`, dropped, and read back into the same database: the tables are others.
@@ -149,7 +145,7 @@ async fn tables_that_were_made_anew_are_noticed() {
     let schema = Schema::new().await;
     let log = schema.open().await;
     let before = log.open_session("before", LEASE).await.unwrap();
-    common::begun(&log, before.id, 1).await;
+    begun(&log, before.id, 1).await;
     let anew = "create table other (like meta including all); insert into other select * from meta;
          drop table meta; alter table other rename to meta";
     schema.run(anew).await;
@@ -165,7 +161,7 @@ async fn a_log_that_is_older_than_what_was_seen_is_noticed() {
     let log = schema.open().await;
     let session = session(&log).await;
     for number in 1..=5 {
-        common::begun(&log, session, number).await;
+        begun(&log, session, number).await;
     }
     schema.run("update meta set position = 2; delete from entries where position > 2").await;
     let after = log.open_session("after", LEASE).await.unwrap();
@@ -174,7 +170,7 @@ async fn a_log_that_is_older_than_what_was_seen_is_noticed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_is_spoken_and_the_certificate_checked() {
-    let server = Server::start("");
+    let server = Postgres::start().unwrap();
     let folder = server.folder();
     let (key, certificate) = (folder.join("server.key"), folder.join("server.crt"));
     let made = Command::new("openssl")
@@ -188,24 +184,19 @@ async fn tls_is_spoken_and_the_certificate_checked() {
         .output()
         .unwrap_or_else(|error| panic!("this test needs openssl: {error}"));
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    server.give(&key);
-    let config = server.data().join("postgresql.conf");
-    let mut lines = std::fs::read_to_string(&config).unwrap();
-    lines.push_str(&format!(
-        "ssl = on\nssl_key_file = '{}'\nssl_cert_file = '{}'\n",
-        key.display(),
-        certificate.display()
-    ));
-    std::fs::write(&config, lines).unwrap();
-    server.give(&certificate);
-    server.ctl(&["restart"]);
+    server.give(&key).unwrap();
+    let lines =
+        format!("ssl = on\nssl_key_file = '{}'\nssl_cert_file = '{}'", key.display(), certificate.display());
+    server.configure(&lines).unwrap();
+    server.give(&certificate).unwrap();
+    server.ctl(&["restart"]).unwrap();
 
     let schema = Schema::on(&server.url()).await;
     let root = certificate.display();
     let trusting = schema.url_of(&format!("{}?sslmode=verify-full&sslrootcert={root}", server.url()));
     let log = PostgresLog::open(&trusting, &Options::default()).await.unwrap();
     let session = session(&log).await;
-    common::begun(&log, session, 1).await;
+    begun(&log, session, 1).await;
     let mut conn = schema.connect().await;
     let sql = "select count(*) from pg_stat_ssl s join pg_stat_activity a using (pid)
          where a.application_name = 'redress' and s.ssl";
@@ -219,7 +210,7 @@ async fn tls_is_spoken_and_the_certificate_checked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_may_lose_what_it_acknowledged_is_refused() {
-    let server = Server::start("fsync = off\nsynchronous_commit = off\n");
+    let server = Postgres::start_with("fsync = off\nsynchronous_commit = off").unwrap();
     let schema = Schema::on(&server.url()).await;
     let refused = PostgresLog::open(&schema.url(), &Options::default()).await.unwrap_err();
     assert!(refused.to_string().contains("fsync=off"), "{refused}");
@@ -228,20 +219,20 @@ async fn a_server_that_may_lose_what_it_acknowledged_is_refused() {
     // What the server lowers is raised for our connections.
     assert!(log.durability().contains("synchronous_commit=on"), "{}", log.durability());
     let session = session(&log).await;
-    common::begun(&log, session, 1).await;
-    server.ctl(&["-m", "immediate", "stop"]);
+    begun(&log, session, 1).await;
+    server.ctl(&["-m", "immediate", "stop"]).unwrap();
     let gone = log.operation(writer(session, 1).id).await.unwrap_err();
     assert!(matches!(gone, Error::Unavailable { .. }), "{gone:?}");
     let gone = log.append(begin(&writer(session, 2))).await.unwrap_err();
     assert!(matches!(gone, Error::Unavailable { .. }), "{gone:?}");
-    server.ctl(&["start"]);
+    server.ctl(&["start"]).unwrap();
     until_back(|| log.append(begin(&writer(session, 2)))).await.unwrap();
 }
 
 /// A user that may not see by what a cluster is told has sessions all the same; what it may see is compared.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_user_that_may_see_little_of_the_server_has_sessions() {
-    let server = Server::start("");
+    let server = Postgres::start().unwrap();
     let schema = Schema::on(&server.url()).await;
     let sql = format!(
         "create role plain login; grant all on schema {} to plain;

@@ -9,16 +9,12 @@
 )]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use redress_operation_log::conformance::fixture::Writer;
+use redress_operation_log::conformance::life::{LEASE, NOW, begin, live_together, rest, writer};
 use redress_operation_log::record::{Append, Claim};
-use redress_operation_log::{Event, OperationLog as _, SessionId};
+use redress_operation_log::{OperationLog as _, SessionId};
 use redress_operation_log_sqlite::{Options, SqliteLog};
-use redress_types::Timestamp;
-
-const LEASE: Duration = Duration::from_secs(3600);
 
 fn main() {
     // Cargo passes a flag of its own.
@@ -41,34 +37,17 @@ fn main() {
 
 /// The four appends of an operation: accepted and begun, two results, verified.
 fn life(session: SessionId, number: usize) -> Vec<Append> {
-    let now = Timestamp::from_micros(1_767_225_600_000_000);
-    let mut writer = Writer::new(session, number as u64 + 1, &format!("alert-{number}"));
-    let mut begin = writer.begin(now, writer.admitted());
-    let fingerprint = writer.alert.fingerprint.as_str().to_owned();
+    let mut writer = writer(session, number as u64 + 1);
+    let mut begin = begin(&writer);
     let sameness = redress_types::Hash::of(&[writer.id.0.as_bytes()]).to_string();
-    begin.claims = vec![
-        Claim::Fingerprint(fingerprint),
-        Claim::Sameness(sameness),
-        Claim::Slot(writer.target.to_string()),
-    ];
+    begin.claims.push(Claim::Sameness(sameness));
     begin.conditions.holds = vec![writer.target.to_string()];
-    let mut appends = vec![begin];
-    writer.took(&appends[0]);
-    let started = Event::StepStarted { key: writer.key(1), step: "warm up".into() };
-    let passed = Event::VerificationPassed { passes: 1, held_ms: 0, independent: true, detail: "200".into() };
-    for events in [
-        vec![writer.succeeded(0), started],
-        vec![writer.succeeded(1), Event::VerificationStarted],
-        vec![passed],
-    ] {
-        let mut append = writer.next(now, events);
-        if let Some(ending) = &mut append.ends {
-            ending.hold = Some((writer.target.to_string(), now));
-        }
-        writer.took(&append);
-        appends.push(append);
+    writer.took(&begin);
+    let mut rest = rest(&writer);
+    for ending in rest.iter_mut().filter_map(|append| append.ends.as_mut()) {
+        ending.hold = Some((writer.target.to_string(), NOW));
     }
-    appends
+    std::iter::once(begin).chain(rest).collect()
 }
 
 async fn lone(log: &SqliteLog, session: SessionId, from: usize) {
@@ -85,23 +64,8 @@ async fn lone(log: &SqliteLog, session: SessionId, from: usize) {
 }
 
 async fn together(log: &SqliteLog, work: Arc<Vec<Vec<Append>>>, in_flight: usize) {
-    let next = Arc::new(AtomicUsize::new(0));
     let (start, commits, busy) = (Instant::now(), log.commits(), writer_cpu());
-    let tasks: Vec<_> = (0..in_flight)
-        .map(|_| {
-            let (log, work, next) = (log.clone(), Arc::clone(&work), Arc::clone(&next));
-            tokio::spawn(async move {
-                while let Some(life) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    for append in life {
-                        log.append(append.clone()).await.unwrap();
-                    }
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
+    live_together(&[Arc::new(log.clone())], &work, in_flight).await;
     let (took, appends) = (start.elapsed(), work.iter().map(Vec::len).sum::<usize>());
     let commits = log.commits() - commits;
     println!(

@@ -6,8 +6,9 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{LEASE, NOW, assert_proven, folder, open, session, writer};
+use common::{folder, open};
 use redress_operation_log::conformance::fixture::{Writer, alert, new_alert, skipped};
+use redress_operation_log::conformance::life::{LEASE, NOW, assert_proven, session, writer};
 use redress_operation_log::record::{Claim, ClaimRequest, Ending, Join};
 use redress_operation_log::{
     Actor, Error, Event, OperationHistory as _, OperationLog as _, SessionId, Versions,

@@ -10,9 +10,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use redress_operation_log::OperationLog;
 use redress_operation_log::conformance::fixture::TestClock;
-use redress_operation_log::conformance::{Harness, differential, exercise};
-use redress_operation_log::{MemoryLog, OperationLog};
+use redress_operation_log::conformance::{Harness, InMemory, differential, exercise};
 use redress_operation_log_sqlite::{Options, SqliteLog};
 use tempfile::TempDir;
 
@@ -68,39 +68,10 @@ async fn sqlite_keeps_every_promise() {
     assert!(exercised.held.len() > 50, "{exercised:?}");
 }
 
-/// The other log under comparison.
-struct InMemory {
-    clock: TestClock,
-    log: MemoryLog,
-}
-
-impl InMemory {
-    fn new() -> Self {
-        let clock = TestClock::default();
-        let log = MemoryLog::new(Arc::new(clock.clone()));
-        Self { clock, log }
-    }
-}
-
-#[async_trait]
-impl Harness for InMemory {
-    fn log(&self) -> Arc<dyn OperationLog> {
-        Arc::new(self.log.clone())
-    }
-
-    fn clock(&self) -> TestClock {
-        self.clock.clone()
-    }
-
-    fn several_engines(&self) -> bool {
-        false
-    }
-}
-
 /// The same calls on both logs: the answers and the histories are equal. A failing seed is printed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_and_memory_answer_alike() {
     for seed in 1..=10 {
-        differential(seed, 300, &mut InMemory::new(), &mut OnDisk::new()).await;
+        differential(seed, 300, &mut InMemory::default(), &mut OnDisk::new()).await;
     }
 }

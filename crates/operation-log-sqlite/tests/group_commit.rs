@@ -12,8 +12,9 @@ mod common;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use common::{assert_proven, begin, folder, open, session, writer};
+use common::{folder, open};
 use redress_operation_log::conformance::fixture::outbox_request;
+use redress_operation_log::conformance::life::{NOW, assert_proven, begin, begun, session, writer};
 use redress_operation_log::{Error, OperationHistory as _, OperationLog as _};
 use redress_operation_log_sqlite::{Options, SqliteLog};
 
@@ -30,7 +31,7 @@ async fn a_lone_append_is_one_commit() {
     log.append(begin(&writer)).await.unwrap();
     log.next_due().await.unwrap();
     let stale = redress_operation_log::SessionId(99);
-    let request = outbox_request(stale, common::NOW, common::NOW, 1);
+    let request = outbox_request(stale, NOW, NOW, 1);
     assert!(matches!(log.outbox_due(request).await, Err(Error::Stale { .. })));
     assert_eq!(log.commits() - before, 1);
 }
@@ -112,7 +113,7 @@ async fn a_file_that_stays_busy_is_told_to_all_at_once() {
         assert!(error.to_string().contains("another process is writing"), "{error}");
     }
     busy.execute_batch("rollback").unwrap();
-    common::begun(&log, session, 1).await;
+    begun(&log, session, 1).await;
 }
 
 #[tokio::test]
@@ -125,6 +126,6 @@ async fn a_dropped_call_leaves_the_log_whole() {
         // Polled once, so that it is on its way, and dropped.
         tokio::select! { biased; _ = append => {}, () = std::future::ready(()) => {} }
     }
-    common::begun(&log, session, 100).await;
+    begun(&log, session, 100).await;
     assert_proven(&log).await;
 }

@@ -11,7 +11,10 @@ mod common;
 
 use std::path::Path;
 
-use common::{LEASE, NOW, assert_proven, begin, begun, folder, open, rest, session, try_open, writer};
+use common::{folder, open, try_open};
+use redress_operation_log::conformance::life::{
+    LEASE, NOW, assert_proven, begin, begun, rest, session, writer,
+};
 use redress_operation_log::{Error, OperationHistory as _, OperationLog as _, verify};
 use redress_operation_log_sqlite::{Options, SqliteLog};
 use redress_types::Incarnation;
@@ -34,7 +37,7 @@ fn a_file_that_is_no_log_is_refused_and_left_as_it_was() {
     assert!(refusal(&path).contains("is not a SQLite database"));
     assert_eq!(std::fs::read(&path).unwrap(), "dear diary, ".repeat(1000).into_bytes());
 
-    let (folder, path) = common::folder();
+    let (folder, path) = folder();
     Connection::open(&path).unwrap().execute_batch("create table users (name text)").unwrap();
     let before = std::fs::read(&path).unwrap();
     assert!(refusal(&path).contains("another application"));

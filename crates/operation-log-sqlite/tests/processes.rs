@@ -14,7 +14,10 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use common::{LEASE, NOW, assert_proven, begin, begun, folder, open, rest, session, writer};
+use common::{folder, open};
+use redress_operation_log::conformance::life::{
+    LEASE, NOW, assert_proven, begin, begun, rest, session, writer,
+};
 use redress_operation_log::{
     Actor, ClaimRequest, Error, OperationHistory as _, OperationLog as _, Post, Request, SessionId, Versions,
 };

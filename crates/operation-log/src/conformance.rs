@@ -2,7 +2,7 @@
 //!
 //! For authors of logs: implement [`Harness`] around your log and call [`exercise`] from a test. Each case runs on
 //! a log of its own and is named for the promise it holds the log to; a broken one panics with that name. What the
-//! promises mean is in `docs/operation-log.md`; what tests are made of is in [`fixture`].
+//! promises mean is in `docs/operation-log.md`; what tests are made of is in [`fixture`] and [`life`].
 
 #![expect(
     clippy::panic,
@@ -19,6 +19,7 @@ pub mod differential;
 pub mod fixture;
 mod holding;
 mod inbox;
+pub mod life;
 mod outbox;
 mod readers;
 mod slots;
@@ -31,6 +32,7 @@ pub use self::case::{Case, Whole};
 pub use self::differential::differential;
 use self::fixture::TestClock;
 use crate::log::OperationLog;
+use crate::memory::MemoryLog;
 
 /// A log under test, fresh and empty, and the clock it goes by.
 #[async_trait]
@@ -50,6 +52,31 @@ pub trait Harness: Send {
     /// no other handle to the log at that moment. `false`: nothing survives it, and nothing was done.
     async fn reopen(&mut self) -> bool {
         false
+    }
+}
+
+/// The log in memory, to compare another one with.
+pub struct InMemory {
+    /// The log.
+    pub log: MemoryLog,
+    /// Its clock.
+    pub clock: TestClock,
+}
+
+impl Default for InMemory {
+    fn default() -> Self {
+        let clock = TestClock::default();
+        Self { log: MemoryLog::new(Arc::new(clock.clone())), clock }
+    }
+}
+
+impl Harness for InMemory {
+    fn log(&self) -> Arc<dyn OperationLog> {
+        Arc::new(self.log.clone())
+    }
+
+    fn clock(&self) -> TestClock {
+        self.clock.clone()
     }
 }
 

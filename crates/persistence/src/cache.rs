@@ -1,6 +1,6 @@
 //! [`Cache`]: the Redis that other systems read. Derived from the tables and the log; it may be emptied at any time.
 //!
-//! Every write is one of the two scripts beside this file: value and index sets change together or not at all, a
+//! Every write is one of two scripts, put together from the files beside this one: value and index sets change together or not at all, a
 //! stale writer changes nothing, and the JSON is made here. `entry` has the names and values.
 
 pub(crate) mod entry;
@@ -21,9 +21,18 @@ use self::entry::{IssueEntry, ServiceEntry, TTL, version};
 use crate::error::Error;
 use crate::settings::CacheSettings;
 
-const ISSUE: &str = include_str!("cache/issue.lua");
-const SERVICE: &str = include_str!("cache/service.lua");
-const INSPECT: &str = include_str!("cache/inspect.lua");
+/// The scripts, each with what it shares with others before it.
+const ISSUE: &str = concat!(
+    include_str!("cache/types.lua"),
+    include_str!("cache/write.lua"),
+    include_str!("cache/issue.lua")
+);
+const SERVICE: &str = concat!(
+    include_str!("cache/types.lua"),
+    include_str!("cache/write.lua"),
+    include_str!("cache/service.lua")
+);
+const INSPECT: &str = concat!(include_str!("cache/types.lua"), include_str!("cache/inspect.lua"));
 
 /// Where the cache says of itself that it is complete, so that an empty one is noticed.
 const MARK: &str = "redress:cache";

@@ -10,7 +10,6 @@ use redress_fsm::State;
 use redress_operation_log::event::KnownBy;
 use redress_operation_log::fold::{StepRecord, StepResult};
 use redress_types::{Phase, show_duration};
-use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
 use crate::text::inline;
@@ -23,22 +22,7 @@ const DETAIL_CHARS: usize = 200;
 const STEPS: usize = 20;
 
 /// The language of comments.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::EnumIter,
-    strum::IntoStaticStr,
-)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, strum::EnumString)]
 #[strum(serialize_all = "lowercase")]
 pub enum Language {
     /// Chinese.

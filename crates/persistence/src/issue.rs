@@ -4,31 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redress_types::{Alert, Level, Timestamp};
-use serde::{Deserialize, Serialize};
+use redress_types::{Alert, IssueState, Level, Timestamp};
+use serde::Serialize;
 
 use crate::text::{cut, storable};
-
-/// Whether people see an issue as settled.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-)]
-pub enum IssueState {
-    /// It is not.
-    Open,
-    /// It is, by us or by a person.
-    Closed,
-}
 
 /// How far the remediation of an issue is. Only moves forward, in this order; the last two are both the end.
 #[derive(
@@ -39,9 +18,7 @@ pub enum IssueState {
     Eq,
     PartialOrd,
     Ord,
-    Hash,
     Serialize,
-    Deserialize,
     strum::Display,
     strum::EnumString,
     strum::EnumIter,
@@ -78,9 +55,7 @@ impl AlertState {
     Debug,
     PartialEq,
     Eq,
-    Hash,
     Serialize,
-    Deserialize,
     strum::Display,
     strum::EnumString,
     strum::EnumIter,
@@ -108,7 +83,7 @@ impl Health {
 }
 
 /// A label as the table and the cache keep it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Label {
     pub key: String,
     pub value: String,

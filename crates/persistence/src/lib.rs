@@ -31,13 +31,16 @@ use serde::Serialize;
 pub use cache::{Behind, Cache, CacheStatus};
 pub use comment::Language;
 pub use error::Error;
-pub use issue::{AlertState, Health, IssueState};
+pub use issue::{AlertState, Health};
 pub use obligations::{CACHE_EXECUTOR, PersistenceObligations, TABLES_EXECUTOR};
-pub use read::{Comment, InvalidCursor, Issue, IssueDetail, IssuePage, Issues, ReadError};
+pub use read::{InvalidCursor, IssuePage, Issues, ReadError};
 pub use reconcile::{CacheChecked, Difference, Place, Report, Scope};
 pub use settings::{CacheSettings, Settings, TablesSettings};
 pub use step::{CacheStep, TablesStep};
 pub use tables::Tables;
+
+/// What [`Issues`] answers.
+pub use redress_types::{Comment, Issue, IssueDetail, IssueState};
 
 /// How long [`Persistence::open`] waits for Redis before it goes on without.
 const REDIS_PATIENCE: Duration = Duration::from_secs(5);

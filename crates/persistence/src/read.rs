@@ -1,11 +1,9 @@
 //! [`Issues`]: the issues as people and the API read them (contracts §6), from the tables.
 
-use redress_types::Timestamp;
-use serde::{Serialize, Serializer};
+use redress_types::{Issue, IssueDetail, IssueState, Timestamp};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::issue::IssueState;
 use crate::tables::Tables;
 
 /// Reads issues. Cloning is cheap. Cancellation safety: every method may be dropped at any await.
@@ -14,50 +12,8 @@ pub struct Issues {
     tables: Tables,
 }
 
-/// An issue as the API shows it. Words stand as the table has them, also those that are not ours.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Issue {
-    /// The id of its alert.
-    pub id: String,
-    /// `Open` or `Closed`.
-    pub state: String,
-    /// `P0`, `P1`, `P2`, `Warning`.
-    pub level: String,
-    /// See [`AlertState`](crate::AlertState).
-    pub alert_state: String,
-    /// One line for people.
-    pub title: String,
-    /// A list of `{"key":…,"value":…}`.
-    pub labels: Value,
-    /// Since when; in JSON RFC 3339 with milliseconds and `Z`.
-    #[serde(serialize_with = "millis")]
-    pub alert_since: Timestamp,
-}
-
-/// A comment on an issue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Comment {
-    /// When; in JSON RFC 3339 with milliseconds and `Z`.
-    #[serde(serialize_with = "millis")]
-    pub created_at: Timestamp,
-    /// Markdown.
-    pub content: String,
-}
-
-/// An issue with what was said about it, oldest first.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct IssueDetail {
-    /// The issue.
-    #[serde(flatten)]
-    pub issue: Issue,
-    /// What was said.
-    pub comments: Vec<Comment>,
-}
-
 /// A page of issues.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct IssuePage {
     /// The issues, newest first.
     pub items: Vec<Issue>,
@@ -173,11 +129,6 @@ pub(crate) fn labels_of(text: &str) -> Value {
             Value::Array(Vec::new())
         }
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
-fn millis<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&at.to_rfc3339_millis())
 }
 
 #[cfg(test)]

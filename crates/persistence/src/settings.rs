@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::comment::Language;
@@ -101,10 +102,7 @@ impl TablesSettings {
     /// For people: where, without secrets.
     pub fn shown(&self) -> String {
         match self {
-            Self::Postgres(options) => {
-                let (host, port) = (options.get_host(), options.get_port());
-                format!("postgres://{host}:{port}/{}", options.get_database().unwrap_or_default())
-            }
+            Self::Postgres(options) => without_password(options.to_url_lossy().as_str()),
             Self::Sqlite(path) => format!("sqlite://{}", path.display()),
         }
     }
@@ -195,6 +193,25 @@ impl CacheSettings {
     }
 }
 
+/// A URL for people to read: without what stands between the user's name and the `@`, and without its parameters,
+/// which may hold a password too. Where an `@` comes later than it may, somebody has left a password unescaped, and
+/// only the scheme is shown. What is no URL stays as it is.
+pub fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, after) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    if after.contains('@') {
+        return format!("{scheme}://…");
+    }
+    let path = after.split(['?', '#']).next().unwrap_or_default();
+    match authority.rsplit_once('@') {
+        Some((credentials, host)) => {
+            let user = credentials.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}@{host}{path}")
+        }
+        None => format!("{scheme}://{authority}{path}"),
+    }
+}
+
 fn number(setting: &str, text: &str) -> Result<u8, Error> {
     text.parse()
         .map_err(|_| Error::setting(setting, format!("database {text:?} is not a number from 0 to 255")))
@@ -251,11 +268,27 @@ mod tests {
             ("DB_SSLMODE", "disable"),
         ];
         let settings = TablesSettings::from_environment(env(&all)).unwrap().unwrap();
-        assert_eq!(format!("{settings:?}"), "postgres://db:6432/alerts");
+        assert_eq!(format!("{settings:?}"), "postgres://u@db:6432/alerts");
         for (name, wrong) in [("DB_PORT", "0"), ("DB_PORT", "x"), ("DB_SSLMODE", "maybe"), ("DB_NAME", "")] {
             let changed = all.map(|(known, value)| (known, if known == name { wrong } else { value }));
             let error = TablesSettings::from_environment(env(&changed)).unwrap_err().to_string();
             assert!(error.starts_with(name) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_shown_without_its_password() {
+        let cases = [
+            ("postgres://me:a@b:c@db:1/x?sslmode=require&password=s3cret", "postgres://me@db:1/x"),
+            ("postgres://:s3cret@db", "postgres://@db"),
+            ("postgres://db?password=s3cret", "postgres://db"),
+            ("postgres://me:a/s3cret@db/x", "postgres://…"),
+            ("postgres://me:a?s3cret@db/x", "postgres://…"),
+            ("postgres://me:a#s3cret@db/x", "postgres://…"),
+            ("a@b.db", "a@b.db"),
+        ];
+        for (url, shown) in cases {
+            assert_eq!(without_password(url), shown);
         }
     }
 
@@ -291,7 +324,7 @@ mod tests {
     #[test]
     fn urls_name_the_tables_and_errors_hold_no_secret() {
         let url = TablesSettings::from_url("--tables", "postgres://u:s3cret@db:1/alerts").unwrap();
-        assert_eq!(url.shown(), "postgres://db:1/alerts");
+        assert_eq!(url.shown(), "postgres://u@db:1/alerts");
         assert_eq!(
             TablesSettings::from_url("--tables", "sqlite:///a/b.db").unwrap().shown(),
             "sqlite:///a/b.db"

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use redress_action::{ActionExecutor, Call, Error as ActionError, InDoubt, Output};
 use redress_operation_log::OperationHistory;
+use redress_types::IssueState;
 
 use crate::cache::entry::{IssueEntry, ServiceEntry};
 use crate::cache::{Cache, Mode, Written};
 use crate::comment::Language;
 use crate::error::Error;
 use crate::facts::{self, Brought, Fact, Facts};
-use crate::issue::{AlertState, Change, IssueRow, IssueState, Standing};
+use crate::issue::{AlertState, Change, IssueRow, Standing};
 use crate::obligations::{CACHE_EXECUTOR, Content, TABLES_EXECUTOR};
 use crate::reconcile::compare;
 use crate::tables::Tables;

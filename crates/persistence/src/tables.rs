@@ -10,9 +10,11 @@ mod sqlite;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use redress_types::{Comment, Issue, IssueState};
+
 use crate::error::Error;
-use crate::issue::{Change, IssueRow, IssueState, NewComment, ServiceKey, ServiceState, Standing};
-use crate::read::{Comment, Cursor, Issue};
+use crate::issue::{Change, IssueRow, NewComment, ServiceKey, ServiceState, Standing};
+use crate::read::Cursor;
 use crate::settings::TablesSettings;
 
 /// How many microseconds after its entry a comment may at most stand, when others have those before.

@@ -515,3 +515,24 @@ fn checkpoint(text: &str) -> Result<(u64, Hash), String> {
     let (number, hash) = text.split_once(':').ok_or_else(wrong)?;
     Ok((number.parse().map_err(|_| wrong())?, hash.parse().map_err(|_| wrong())?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_flag_of_resolve_is_its_decision() {
+        for (flag, expected) in [
+            ("--happened", Decision::Happened),
+            ("--did-not-happen", Decision::DidNotHappen),
+            ("--go-on", Decision::GoOn),
+            ("--give-up", Decision::GiveUp),
+        ] {
+            let words = ["redress", "operations", "resolve", "rr-1", flag, "--reason", "looked"];
+            let Command::Operations(Operations::Resolve(asked)) = Arguments::parse_from(words).command else {
+                panic!("{flag} is read as another command");
+            };
+            assert_eq!((asked.decision.decision(), asked.reason.as_str()), (expected, "looked"), "{flag}");
+        }
+    }
+}

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Error, bail};
 use redress_operation_log::{MemoryLog, OperationLog};
 use redress_operation_log_postgres::{Migrate, Options as PostgresOptions, PostgresLog};
 use redress_operation_log_sqlite::{Options, SqliteLog, path_of};
+use redress_persistence::settings::without_password;
 use redress_types::SystemClock;
 
 use crate::cli::Global;
@@ -144,23 +145,6 @@ impl Place {
     }
 }
 
-/// A URL without what stands between the user's name and the `@`, and without its parameters, which may hold a
-/// password too.
-fn without_password(url: &str) -> String {
-    let (url, _) = url.split_once('?').unwrap_or((url, ""));
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) =
-        rest.split_once('/').map_or((rest, None), |(authority, path)| (authority, Some(path)));
-    let authority = match authority.rsplit_once('@') {
-        Some((credentials, host)) => {
-            let user = credentials.split(':').next().unwrap_or_default();
-            format!("{user}@{host}")
-        }
-        None => authority.to_owned(),
-    };
-    path.map_or_else(|| format!("{scheme}://{authority}"), |path| format!("{scheme}://{authority}/{path}"))
-}
-
 /// This program as it was called, so that a command that is shown can be pasted.
 pub(crate) fn program() -> String {
     let called = std::env::args().next().filter(|called| called.contains('/'));
@@ -200,7 +184,6 @@ mod tests {
         assert_eq!(postgres.shown(), "postgres://me@db:5432/x");
         assert_eq!(postgres.as_option(), " --db postgres://me@db:5432/x");
         assert!(!format!("{postgres:?}").contains("hunter2"));
-        assert_eq!(without_password("postgres://me:a@b:c@db/x"), "postgres://me@db/x");
         let refused = read("mysql://me:hunter2@db/x").unwrap_err();
         assert!(refused.contains("mysql://") && !refused.contains("hunter2"), "{refused}");
         assert!(read("sqlite://a.db?mode=rwc").unwrap_err().contains("parameters"));

@@ -84,7 +84,8 @@ fn dispatch(arguments: Arguments) -> Result<Exit, Error> {
         }
         Command::Man { command } => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(named(&command)?).render(&mut page)?;
+            let program = concat!("redress ", env!("CARGO_PKG_VERSION"));
+            clap_mangen::Man::new(named(&command)?).source(program).render(&mut page)?;
             text::print_bytes(&page)
         }
     }

@@ -55,7 +55,8 @@ pub(crate) async fn open(
         .with_context(|| format!("opening the alert tables ({shown}) and the cache"))
 }
 
-fn tables(asked: &Neighbours, place: &Place) -> Result<TablesSettings, Error> {
+/// Where the tables are, or would be.
+pub(crate) fn tables(asked: &Neighbours, place: &Place) -> Result<TablesSettings, Error> {
     if let Some(url) = given(asked.tables.as_deref()) {
         return Ok(TablesSettings::from_url("--tables", url)?);
     }

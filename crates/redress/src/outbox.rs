@@ -1,9 +1,9 @@
 //! `redress outbox`: what the log still owes the world, and a person's word on it.
 
 use anyhow::{Context as _, Error};
-use redress_operation_log::{OperationLog, OutboxDecision, OutboxRow, OutboxState, OutboxVerdict};
+use redress_api::shape::{self, row_number};
+use redress_operation_log::{OperationLog, OutboxDecision, OutboxState, OutboxVerdict};
 use redress_types::{Clock as _, SystemClock};
-use serde_json::{Value, json};
 
 use crate::Exit;
 use crate::cli::{Global, Outbox};
@@ -28,7 +28,7 @@ async fn list(global: &Global, log: &dyn OperationLog) -> Result<Exit, Error> {
     let rows = log.outbox_owed(PAGE).await?;
     if global.json {
         for row in &rows {
-            print(&json_line(&object(row))?)?;
+            print(&json_line(&shape::outbox_row(row))?)?;
         }
         return Ok(Exit::DONE);
     }
@@ -41,7 +41,7 @@ async fn list(global: &Global, log: &dyn OperationLog) -> Result<Exit, Error> {
     for row in &rows {
         let error = row.last_error.as_deref().map(|error| short(error, 80)).unwrap_or_default();
         lines.push(vec![
-            number(row),
+            row_number(row),
             short(&row.executor, 20),
             word(row.state).to_owned(),
             row.tries.to_string(),
@@ -67,16 +67,11 @@ async fn decide(
     let decision = OutboxDecision { position, index, at: SystemClock.now(), by: me()?, reason, what };
     let row = log.outbox_decide(decision).await.context("deciding on an outbox row")?;
     if global.json {
-        print(&json_line(&object(&row))?)?;
+        print(&json_line(&shape::outbox_row(&row))?)?;
     } else {
-        print(&format!("row {} for {} is {} now\n", number(&row), row.executor, word(row.state)))?;
+        print(&format!("row {} for {} is {} now\n", row_number(&row), row.executor, word(row.state)))?;
     }
     Ok(Exit::DONE)
-}
-
-/// `{position}.{index}`.
-fn number(row: &OutboxRow) -> String {
-    format!("{}.{}", row.position, row.index)
 }
 
 /// What a state means to the person who looks.
@@ -87,12 +82,4 @@ pub(crate) const fn word(state: OutboxState) -> &'static str {
         OutboxState::Handed => "waits for a person",
         OutboxState::Closed => "closed by a person",
     }
-}
-
-fn object(row: &OutboxRow) -> Value {
-    json!({
-        "type": "outbox_row", "row": number(row), "operation": row.operation, "seq": row.seq,
-        "executor": row.executor, "order_key": row.order_key, "state": row.state, "tries": row.tries,
-        "due_at": row.due_at.to_string(), "last_error": row.last_error,
-    })
 }

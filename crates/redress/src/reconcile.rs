@@ -17,13 +17,17 @@ pub(crate) async fn reconcile(global: &Global, asked: Reconcile) -> Result<Exit,
     let place = Place::of(global)?;
     let log = place.open_existing().await?;
     let history = Arc::clone(&log) as Arc<dyn OperationHistory>;
+    let tables = neighbours::tables(&asked.neighbours, &place)?.shown();
     let persistence = neighbours::open(&asked.neighbours, &place, history, !asked.dry_run).await?;
     let since = asked.since.map(|since| match since {
         Since::At(at) => at,
         Since::Ago(ago) => SystemClock.now().minus(ago),
     });
     let scope = Scope { dry_run: asked.dry_run, since, ..Scope::default() };
-    let report = persistence.reconcile(scope).await.context("comparing log, tables and cache");
+    let report = persistence
+        .reconcile(scope)
+        .await
+        .with_context(|| format!("comparing the log with the alert tables ({tables}) and the cache"));
     persistence.close().await;
     let report = report?;
     if global.json {

@@ -13,6 +13,13 @@ fn restored() -> Place {
     place
 }
 
+/// A file with an alert `another`, of another service.
+fn second(place: &Place) -> String {
+    let text = std::fs::read_to_string(example("message.json")).unwrap();
+    let text = text.replace("checkout-5xx-20261121-0245", "another").replace("checkout", "billing");
+    place.write("second.json", text)
+}
+
 #[test]
 fn what_ended_long_ago_moves_to_a_file_that_proves_itself_and_its_alert_stays_known() {
     let place = restored();
@@ -35,9 +42,7 @@ fn a_line_that_was_cut_short_is_written_again_and_another_file_is_left_alone() {
     place.run(&["archive", "--to", "a.jsonl", "--older-than", "0s"]).expect_code(0);
     let line = std::fs::read_to_string(place.path("a.jsonl")).unwrap();
     place.write("a.jsonl", format!("{line}{}", &line[..line.len() / 2]));
-    let mut second = std::fs::read_to_string(example("message.json")).unwrap();
-    second = second.replace("checkout-5xx-20261121-0245", "another").replace("checkout", "billing");
-    let file = place.write("second.json", second);
+    let file = second(&place);
     place.run(&["run", &file, "--rollback-sleep", "0s"]).expect_code(0);
     for other in ["redress.db", "second.json", "."] {
         let refused = place.run(&["archive", "--to", other, "--older-than", "0s"]).expect_code(2);
@@ -67,6 +72,72 @@ fn a_changed_line_of_an_archive_is_found_and_named() {
         assert!(found.out.contains("line 2: "), "{from}: {}", found.all());
         assert!(found.out.contains("1 operation with") && found.out.contains("1 broken"), "{}", found.all());
     }
+}
+
+#[test]
+fn a_checkpoint_is_signed_with_the_key_and_compared_with_what_was_noted() {
+    let place = Place::new();
+    let with_key = |arguments: &[&str], key: &str| {
+        let output = place.command(arguments).env("REDRESS_CHECKPOINT_KEY", key).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let run = ["run", &example("message.json"), "--rollback-sleep", "0s"];
+    assert_eq!(with_key(&run, "the key").0, Some(0));
+    let (code, report) = with_key(&["verify"], "the key");
+    assert!(code == Some(0) && report.contains("1 signed, 1 signatures right"), "{code:?} {report}");
+    assert_eq!(with_key(&["verify"], "another").0, Some(1));
+    let noted = report.split("the last is ").nth(1).unwrap().split(';').next().unwrap();
+    place.run(&["verify", "--checkpoint", noted]).expect_code(0);
+    let other = format!("1:{}", "0".repeat(64));
+    place.run(&["verify", "--checkpoint", &other]).expect_code(1);
+}
+
+/// The alert tables beside the log, with a trigger that lets no issue in.
+fn with_closed_tables(place: &Place) -> rusqlite::Connection {
+    place.run(&["run", "--tables", "sqlite://issues.db"]).expect_code(0);
+    let tables = rusqlite::Connection::open(place.path("issues.db")).unwrap();
+    let trigger =
+        "create trigger closed before insert on alert_issues begin select raise(abort, 'closed'); end";
+    tables.execute_batch(trigger).unwrap();
+    tables
+}
+
+#[test]
+fn what_is_owed_is_listed_given_up_or_tried_again() {
+    // One that owes nothing goes before: a row is named by its place in the log, not in its operation.
+    let place = restored();
+    let tables = with_closed_tables(&place);
+    let second = second(&place);
+    let run = ["run", &second, "--rollback-sleep", "0s", "--tables", "sqlite://issues.db"];
+    place.run(&run).expect_code(0);
+    let owed = place.run(&["outbox", "list", "--json"]).expect_code(0).json();
+    let shown = place.run(&["operations", "show", "another", "--json"]).expect_code(0).json();
+    assert!(owed.len() >= 2, "the entry that accepts and the one that restores owe a row each: {owed:?}");
+    assert_eq!(shown[0]["owes"].as_array().unwrap(), &owed);
+    let rows: Vec<&str> = owed.iter().map(|row| row["row"].as_str().unwrap()).collect();
+    assert!(owed.iter().all(|row| row["operation"] == shown[0]["id"]), "{owed:?}");
+    // Refused for good, it is a person's, where the program still had the time to call one before it ended.
+    let first = owed[0]["state"].as_str().unwrap();
+    assert!(matches!(first, "handed" | "owed") && owed[0]["last_error"].is_string(), "{owed:?}");
+    assert_eq!(owed[1]["state"], "owed", "{owed:?}");
+    let plain = place.run(&["outbox", "list"]).expect_code(0);
+    assert!(rows.iter().all(|row| plain.out.contains(&format!("{row} "))), "{}", plain.all());
+
+    let decided = |what: &str, reason: &str| {
+        place.run(&["outbox", what, rows[0], "--reason", reason, "--json"]).expect_code(0).json().remove(0)
+    };
+    let listed = || place.run(&["outbox", "list", "--json"]).expect_code(0).json();
+    let retried = decided("retry", "writable again");
+    assert_eq!((&retried["state"], &retried["row"]), (&"owed".into(), &rows[0].into()), "{retried}");
+    assert!(retried["last_error"].as_str().unwrap().ends_with(": writable again"), "{retried}");
+    assert_eq!(listed()[0], retried);
+    let closed = decided("close", "by hand");
+    assert!(closed["last_error"].as_str().unwrap().ends_with(": by hand"), "{closed}");
+    assert_eq!(listed()[..], owed[1..], "a closed row is owed no more");
+    let late = place.run(&["outbox", "retry", rows[0], "--reason", "x"]).expect_code(2);
+    assert!(late.err.contains("closed"), "{}", late.all());
+    tables.execute_batch("drop trigger closed").unwrap();
+    place.run(&["verify"]).expect_code(0);
 }
 
 #[test]

@@ -5,8 +5,9 @@
 mod support;
 
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection};
 use support::Place;
+use support::database::{Database, block_on};
 
 const FIGURES: [&str; 6] =
     ["ops_per_s", "p50_ms", "p99_ms", "commits_per_op", "bytes_per_op", "raw_ops_per_s"];
@@ -18,53 +19,12 @@ fn are_all_there(figures: &Value) {
     }
 }
 
-/// A database of its own on the server of `TEST_POSTGRES_URL`, removed when dropped: the measured size is the whole
-/// database's.
-struct Database {
-    server: String,
-    name: String,
-}
-
-impl Database {
-    fn new(name: &str) -> Self {
-        let server = std::env::var("TEST_POSTGRES_URL").unwrap_or_else(|_| {
-            panic!("TEST_POSTGRES_URL names no database; run ./test, which starts a private server")
-        });
-        let this = Self { server, name: format!("redress_{name}_{}", std::process::id()) };
-        this.run(&this.server, &format!("create database {}", this.name));
-        this
-    }
-
-    fn url(&self) -> String {
-        let (base, parameters) = self.server.split_once('?').unwrap_or((&self.server, ""));
-        let (base, _) = base.rsplit_once('/').unwrap();
-        format!("{base}/{}?{parameters}", self.name)
-    }
-
-    fn run(&self, url: &str, sql: &str) {
-        block_on(async {
-            let mut conn = PgConnection::connect(url).await.unwrap();
-            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut conn).await.unwrap();
-        });
-    }
-
-    fn schemas_left(&self) -> i64 {
-        let sql = "select count(*) from pg_namespace where nspname like 'redress_bench_raw_%'";
-        block_on(async {
-            let mut conn = PgConnection::connect(&self.url()).await.unwrap();
-            sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap()
-        })
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        self.run(&self.server, &format!("drop database if exists {} with (force)", self.name));
-    }
-}
-
-fn block_on<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+fn schemas_left(database: &Database) -> i64 {
+    let sql = "select count(*) from pg_namespace where nspname like 'redress_bench_raw_%'";
+    block_on(async {
+        let mut conn = PgConnection::connect(&database.url()).await.unwrap();
+        sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap()
+    })
 }
 
 #[test]
@@ -75,7 +35,7 @@ fn the_same_figures_come_from_postgres_and_the_schema_beside_is_removed() {
     let figures = place.run(&small).expect_code(0).json().remove(0);
     are_all_there(&figures);
     assert!(figures["durability"].as_str().unwrap().contains("synchronous_commit=on"), "{figures}");
-    assert_eq!(database.schemas_left(), 0);
+    assert_eq!(schemas_left(&database), 0);
     let again = place.run(&small).expect_code(2);
     assert!(again.err.contains("holds operations"), "{}", again.all());
     place.run(&["verify", "--db", &url]).expect_code(0);

@@ -19,6 +19,8 @@ fn a_running_engine_answers_a_cancel_and_the_run_ends_otherwise() {
     assert!(taken.out.contains("cancel was taken"), "{}", taken.all());
     let done = run.end().expect_code(1);
     assert!(done.out.contains("1 ended otherwise"), "{}", done.all());
+    let log = place.run(&["operations", "log", "rr-"]).expect_code(0).out;
+    assert!(log.contains("asks to cancel: by hand"), "{log}");
     let late = place.run(&["operations", "cancel", "rr-", "--reason", "again"]).expect_code(1);
     assert!(late.out.contains("has ended as cancelled"), "{}", late.all());
     // The same alert again is not run again, and did not end well.
@@ -58,6 +60,37 @@ fn a_suspended_operation_is_decided_with_no_engine_running() {
         shown.all()
     );
     place.run(&["verify"]).expect_code(0);
+}
+
+#[test]
+fn a_request_is_known_by_its_key_and_its_reason_is_on_record() {
+    let place = Place::new();
+    suspended(&place);
+    let request = |arguments: &[&str]| place.run(&[&["operations"], arguments, &["--json"]].concat());
+    let first = ["resolve", "rr-", "--did-not-happen", "--reason", "looked twice", "--key", "k1"];
+    let asked = request(&first).expect_code(0).json();
+    assert_eq!((&asked[0]["asked"], &asked[0]["answer"]), (&"did-not-happen".into(), &"left".into()));
+    assert_eq!(
+        request(&first).expect_code(0).json()[0]["request"],
+        asked[0]["request"],
+        "one key, one request"
+    );
+    let other = request(&["resolve", "rr-", "--happened", "--reason", "no", "--key", "k1"]).expect_code(2);
+    assert!(other.err.contains("leaving the request"), "{}", other.all());
+    let second = request(&["cancel", "rr-", "--reason", "enough", "--key", "k2"]).expect_code(0).json();
+    assert!(second[0]["request"].as_u64() > asked[0]["request"].as_u64(), "{second:?}");
+    let shown = place.run(&["operations", "show", "rr-", "--json"]).expect_code(0).json();
+    assert_eq!(shown[0]["attended"], false);
+    let waiting: Vec<_> = shown[0]["asked"].as_array().unwrap().iter().map(|row| &row["request"]).collect();
+    assert_eq!(
+        waiting,
+        [&asked[0]["request"], &second[0]["request"]],
+        "what was folded is not asked any more"
+    );
+    place.run(&["run"]).expect_code(1);
+    let log = place.run(&["operations", "log", "rr-"]).expect_code(0).out;
+    assert!(log.contains("decided did-not-happen: looked twice"), "{log}");
+    assert!(log.contains("asks to cancel: by hand"), "{log}");
 }
 
 #[test]

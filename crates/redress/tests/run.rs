@@ -5,6 +5,7 @@
 mod support;
 
 use expect_test::{Expect, expect};
+use support::target::Target;
 use support::{Done, Place, example, normal};
 
 #[expect(clippy::needless_pass_by_value, reason = "reads as a table")]
@@ -145,6 +146,54 @@ fn json_is_one_object_a_line_and_misses_nothing() {
         let last = lines.iter().rfind(of_it).unwrap();
         assert_eq!(last["state"], "restored");
     }
+}
+
+#[test]
+fn the_list_is_narrowed_and_paged() {
+    let place = Place::new();
+    place.run(&["run", &example("messages.json"), "--rollback-sleep", "0s"]).expect_code(0);
+    let services = |options: &[&str]| {
+        let done = place.run(&[&["operations", "list", "--json"], options].concat()).expect_code(0);
+        let mut lines = done.json();
+        let page = lines.pop().unwrap();
+        assert_eq!(page["type"], "page", "{}", done.all());
+        let next = page["next"].as_u64().map(|next| next.to_string());
+        let services: Vec<_> =
+            lines.iter().map(|line| line["service"].as_str().unwrap().to_owned()).collect();
+        (services, next)
+    };
+    let (all, next) = services(&[]);
+    assert_eq!((all.len(), next), (3, None));
+    assert_eq!(services(&["--service", "cart"]).0, ["cart"]);
+    assert_eq!(services(&["--state", "failed"]).0, [""; 0]);
+    assert_eq!(services(&["--state", "failed", "--state", "restored"]).0, all);
+    assert_eq!(services(&["--since", "1h"]).0, all);
+    assert_eq!(services(&["--since", "2999-01-01T00:00:00Z"]).0, [""; 0]);
+    let (mut walked, mut next) = services(&["--limit", "1"]);
+    while let Some(cursor) = next {
+        assert!(walked.len() < 4, "{walked:?} and more from {cursor}");
+        let page = services(&["--limit", "1", "--cursor", &cursor]);
+        walked.extend(page.0);
+        next = page.1;
+    }
+    assert_eq!(walked, all);
+    // What a person pastes goes on with the same list.
+    let plain = place.run(&["operations", "list", "--limit", "2", "--state", "restored"]).expect_code(0);
+    let more = plain.out.lines().last().unwrap().split_once(" operations list").unwrap().1.to_owned();
+    assert!(more.starts_with(" --state restored --limit 2 --cursor "), "{more}");
+    let rest = place.run(&[&["operations", "list"], &*more.split_whitespace().collect::<Vec<_>>()].concat());
+    assert_eq!(rest.expect_code(0).out.lines().count(), 2, "a header and the last one");
+}
+
+#[test]
+fn a_service_is_looked_at_where_a_check_names_it() {
+    let place = Place::new();
+    let target = Target::new(|_| (200, "fine"));
+    let check = format!("http://{}/healthz", target.address);
+    let run = ["run", &example("message.json"), "--rollback-sleep", "0s", "--check", &check];
+    let done = place.run(&run).expect_code(0);
+    assert!(!done.out.contains("executor's API only"), "{}", done.all());
+    assert!(target.seen().iter().any(|seen| seen.starts_with("GET /healthz ")), "{:?}", target.seen());
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn a_second_engine_is_told_who_holds_the_file_and_readers_are_not_held_up() {
 fn what_still_waits_is_said_with_since_and_until_and_carried_on_without_the_file() {
     let place = Place::new();
     let file = example("message.json");
-    let done = place.run(&["run", &file, "--rollback-sleep", "2s", "--wait", "200ms"]).expect_code(3);
+    let done = place.run(&["run", &file, "--rollback-sleep", "5s", "--wait", "2s"]).expect_code(3);
     let waits = done.out.lines().find(|line| line.starts_with("waits ")).unwrap();
     assert!(waits.contains("rolling_back for ") && waits.contains(", since 20"), "{waits}");
     assert!(waits.contains(", until 20"), "{waits}");

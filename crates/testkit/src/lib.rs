@@ -7,7 +7,9 @@
 //! * [`FaultyLog`] and [`Crash`]: a log that fails, and an engine that stops, at a chosen point.
 //! * [`alert`]: alerts and deliveries; [`judge`]: what must hold of any log; [`simulation`]: random lives.
 //!
-//! Nothing here sleeps: run tests with tokio's time paused (`#[tokio::test(start_paused = true)]`).
+//! All of this works in one process and waits for signals: run tests with tokio's time paused
+//! (`#[tokio::test(start_paused = true)]`). For tests with real neighbours there are, with the feature `servers`,
+//! servers of a test's own, and [`until`], which looks at what another process does.
 
 pub mod alert;
 pub mod check;
@@ -20,8 +22,11 @@ pub mod ids;
 pub mod judge;
 pub mod pager;
 mod script;
+#[cfg(feature = "servers")]
+pub mod servers;
 pub mod simulation;
 pub mod target;
+pub mod until;
 
 pub use check::{ScriptedCheck, See};
 pub use clock::TestClock;
@@ -33,6 +38,7 @@ pub use ids::SequentialIds;
 pub use pager::Pager;
 pub use script::{Do, Script};
 pub use target::{Seen, Target};
+pub use until::{until, until_async};
 
 use std::sync::Arc;
 

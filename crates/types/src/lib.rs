@@ -1,13 +1,14 @@
 //! The values every part of Redress speaks: time, ids, alerts, targets and keys.
 //!
 //! Nothing here decides anything. Read [`alert`] for what a source tells us, [`id`] for names that must be
-//! unique, [`key`] for what travels with every effect, [`time`] for the one timestamp type.
+//! unique, [`issue`] for a problem as people see it, [`key`] for what travels with every effect, [`time`] for the one timestamp type.
 
 pub mod alert;
 pub mod clock;
 pub mod delivery;
 pub mod hash;
 pub mod id;
+pub mod issue;
 pub mod key;
 pub mod time;
 
@@ -16,5 +17,6 @@ pub use clock::{Clock, SystemClock};
 pub use delivery::{Delivery, Source, Status};
 pub use hash::Hash;
 pub use id::{AlertId, Fingerprint, InvalidId, OperationId};
+pub use issue::{Comment, Issue, IssueDetail, IssueState};
 pub use key::{EffectKey, Epoch, FencingToken, Incarnation, Phase};
 pub use time::{Timestamp, parse_duration, show_duration};

@@ -1,6 +1,7 @@
 //! What comes between a crash and the next start: people write to the inbox or turn a switch, and time goes by.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use redress_engine::fsm::State;
 use redress_engine::operation_log::{Actor, Operation, OperationLog, Post, Request, Switch};
@@ -8,10 +9,10 @@ use redress_engine::types::{Clock as _, SystemClock};
 
 use super::case::replay;
 use super::strategies::{HALT, PROBE, Strategy};
-use super::{Outcome, only_operation};
+use super::{Outcome, Place, only_operation};
 
 /// Beyond the deadline of the program's strategies, within the limit of their compensation.
-const AHEAD_SECONDS: u64 = 20 * 60;
+const BEYOND_DEADLINE: Duration = Duration::from_secs(20 * 60);
 
 /// The switch that is turned off.
 const SWITCH: &str = "engine";
@@ -47,21 +48,21 @@ impl Between {
     pub async fn come(
         self,
         log: &dyn OperationLog,
-        number: u64,
+        place: &dyn Place,
         keys: BTreeSet<String>,
     ) -> Outcome<Option<Interrupted>> {
-        let Some(head) = only_operation(log, number).await? else { return Ok(None) };
+        let Some(head) = only_operation(log, place.number()).await? else { return Ok(None) };
         let operation = replay(log, &head).await?;
         if operation.state.is_ended() {
             return Ok(None);
         }
-        let (now, actor) = (SystemClock.now(), Actor::local(0));
+        let (now, actor) = (SystemClock.now().plus(place.ahead()), Actor::local(0));
         match self {
             Self::Cancel => {
                 let request = Request::Cancel { reason: "not now".into() };
                 log.post(Post { operation: head.id, key: "cancel".into(), request, actor, at: now }).await?;
             }
-            Self::Deadline => {}
+            Self::Deadline => place.move_on(BEYOND_DEADLINE),
             Self::Pause => {
                 let (key, reason) = (SWITCH.to_owned(), "a test".to_owned());
                 let switch = Switch { key, by: actor, reason, since: now, until: None };
@@ -69,11 +70,6 @@ impl Between {
             }
         }
         Ok(Some(Interrupted::new(self, &operation, keys)))
-    }
-
-    /// How far the program's clock is moved on from then on.
-    pub fn clock_ahead(self) -> Option<u64> {
-        (self == Self::Deadline).then_some(AHEAD_SECONDS)
     }
 }
 

@@ -106,8 +106,6 @@ impl<'a> Case<'a> {
         let recorder = self.recorder.address().to_string();
         let mut command = command(&self.program, &*self.place, &recorder, self.strategy);
         command.envs(crash_at.map(|at| ("CRASH_AT", at)));
-        let ahead = self.interrupted.as_ref().and_then(|interrupted| interrupted.by.clock_ahead());
-        command.envs(ahead.map(|seconds| ("CLOCK_AHEAD", seconds.to_string())));
         let ended = Running::start(&mut command)?.wait(LIMIT)?;
         // What was sent just before a crash arrives all the same; it is over before the next start.
         self.recorder.settle()?;
@@ -117,6 +115,9 @@ impl<'a> Case<'a> {
     fn note_crash(&mut self, points: Vec<String>) {
         self.note_lost(&points);
         self.crashed.push(points);
+        if let Some(lease) = self.place.lease() {
+            self.place.move_on(lease);
+        }
     }
 
     /// An answer after which nothing was appended is not on record. A try that did not happen is simply followed
@@ -149,7 +150,7 @@ impl<'a> Case<'a> {
 
     fn interrupt(&mut self, between: Between) -> Outcome {
         let log = self.place.log()?;
-        self.interrupted = self.runtime.block_on(between.come(&*log, self.place.number(), self.keys()))?;
+        self.interrupted = self.runtime.block_on(between.come(&*log, &*self.place, self.keys()))?;
         Ok(())
     }
 
@@ -179,7 +180,8 @@ impl<'a> Case<'a> {
             let happened = ledger.effect(&intent.key.to_string()).applied > 0;
             let decision = if happened { Decision::Happened } else { Decision::DidNotHappen };
             let request = Request::Verdict { decision, reason: "the target says so".into() };
-            let (operation, actor, at) = (head.id, Actor::local(0), SystemClock.now());
+            let at = SystemClock.now().plus(self.place.ahead());
+            let (operation, actor) = (head.id, Actor::local(0));
             log.post(Post { operation, key, request, actor, at }).await?;
             Ok(true)
         })

@@ -6,6 +6,9 @@
 //! again by a Rerun step (the target dedupes), and by a Probe step only when the target says that it did not happen.
 //! A Halt step is never called again: a person decides, here by what the server saw.
 //!
+//! Time goes by between a crash and the next start, as far as a lease that has to end: the clocks of log and engine are
+//! moved on, so nobody waits for it, and it may be long enough for a busy machine.
+//!
 //! [`case`] runs the program with its crashes, [`judge`] says what must be true then, [`between`] is what people do
 //! and what time does between a crash and the next start.
 
@@ -19,6 +22,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use redress_engine::operation_log::{Filter, Head, OperationHistory, OperationLog};
 use redress_tests::chance::{Chance, number_from};
@@ -59,6 +63,16 @@ pub trait Place {
 
     /// The program's argument REDIS, if it has one.
     fn redis(&self) -> Option<String>;
+
+    /// How long the program's lease may outlive it: until then nobody gets what it held. `None`: the next program has
+    /// everything at once.
+    fn lease(&self) -> Option<Duration>;
+
+    /// How far the program's clocks are ahead of the machine's. What was written by them stays, so they never go back.
+    fn ahead(&self) -> Duration;
+
+    /// Lets time go by, for the programs that start from then on.
+    fn move_on(&self, by: Duration);
 
     /// The log, beside the program.
     fn log(&self) -> Outcome<Arc<dyn OperationLog>>;
@@ -179,6 +193,9 @@ fn command(program: &PathBuf, place: &dyn Place, recorder: &str, strategy: &Stra
     command.arg(place.db()).arg(recorder).arg(strategy.name);
     command.arg(place.number().to_string()).args(place.redis());
     command.env_remove("CRASH_AT").env_remove("CLOCK_AHEAD");
+    if !place.ahead().is_zero() {
+        command.env("CLOCK_AHEAD", place.ahead().as_secs().to_string());
+    }
     command
 }
 

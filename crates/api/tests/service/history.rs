@@ -2,6 +2,8 @@
 
 use redress_api::Access;
 use redress_engine::fsm::State;
+use redress_engine::operation_log::{LateResult, OperationLog as _};
+use redress_engine::types::{EffectKey, Epoch, Phase};
 use redress_testkit::{Act, Do, Script};
 use serde_json::{Value, json};
 
@@ -169,6 +171,28 @@ async fn one_operation_and_its_log() {
         cursor = page["next"].as_str().unwrap().to_owned();
     }
     assert_eq!(seqs, (1..=head.seq).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn who_is_at_work_and_what_came_too_late_is_shown() {
+    let script = Script::by(|_, _| Do::when_stopped(Do::Succeed));
+    let world = World::running(script, |service| service).await;
+    let body = json!({"id": "a", "service": "s", "alert_since": "2025-12-31T23:59:00Z"}).to_string();
+    assert_eq!(world.post("/v1/alerts", body).await.status, 202);
+    let operation = world.operations().await[0].id;
+    let path = format!("/v1/operations/{operation}");
+    let shown = world.get(&path).await.json();
+    assert_eq!((&shown["attended"], &shown["late_results"]), (&json!(true), &json!([])));
+    let key = EffectKey { operation, phase: Phase::Rollback, attempt: 1, step: 0 };
+    let at = "2026-01-31T12:00:00Z".parse().unwrap();
+    let late = LateResult { key, epoch: Epoch(1), at, said: "done".into(), reason: "settled before".into() };
+    world.log.keep_late(late).await.unwrap();
+    let shown = world.get(&path).await.json();
+    let expected = json!([{"key": key.to_string(), "epoch": 1, "at": "2026-01-31T12:00:00Z", "said": "done",
+                           "reason": "settled before"}]);
+    assert_eq!(shown["late_results"], expected);
+    world.engine.shutdown().await;
+    assert_eq!(world.get(&path).await.json()["attended"], json!(false));
 }
 
 #[tokio::test]

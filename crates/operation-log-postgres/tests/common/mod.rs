@@ -6,15 +6,12 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use redress_operation_log::conformance::fixture::Writer;
-use redress_operation_log::record::{Append, Claim};
-use redress_operation_log::{Event, OperationLog, SessionId, verify};
 use redress_operation_log_postgres::{Options, PostgresLog};
-use redress_types::Timestamp;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use redress_testkit::until_async;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
-pub const LEASE: Duration = Duration::from_secs(3600);
-pub const NOW: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
+/// How long whatever must come may take.
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// The database that tests may use.
 pub fn server() -> String {
@@ -63,6 +60,15 @@ impl Schema {
         sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut conn).await.unwrap();
     }
 
+    /// Looks until this query, which reads one number, reads at least so much.
+    pub async fn until(&self, what: &str, sql: &str, least: i64) {
+        let look = async || {
+            let row = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_one(&mut self.connect().await).await?;
+            Ok((row.try_get::<i64, _>(0)? >= least).then_some(()))
+        };
+        until_async(LIMIT, what, look).await.unwrap();
+    }
+
     pub async fn open(&self) -> PostgresLog {
         PostgresLog::open(&self.url(), &Options::default()).await.unwrap()
     }
@@ -78,53 +84,4 @@ impl Drop for Schema {
         };
         tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(remove));
     }
-}
-
-pub async fn session(log: &PostgresLog) -> SessionId {
-    log.open_session("test", LEASE).await.unwrap().id
-}
-
-/// A writer for the operation of this number.
-pub fn writer(session: SessionId, number: u64) -> Writer {
-    Writer::new(session, number, &format!("alert-{number}"))
-}
-
-/// The append that begins it, with the claims that an engine would take.
-pub fn begin(writer: &Writer) -> Append {
-    let mut append = writer.begin(NOW, writer.admitted());
-    let fingerprint = writer.alert.fingerprint.as_str().to_owned();
-    append.claims = vec![Claim::Fingerprint(fingerprint), Claim::Slot(writer.target.to_string())];
-    append
-}
-
-/// The three appends after the first, to the end.
-pub fn rest(writer: &Writer) -> Vec<Append> {
-    let mut writer = writer.clone();
-    let started = Event::StepStarted { key: writer.key(1), step: "warm up".into() };
-    let passed = Event::VerificationPassed { passes: 1, held_ms: 0, independent: true, detail: "200".into() };
-    let mut appends = Vec::new();
-    for events in [
-        vec![writer.succeeded(0), started],
-        vec![writer.succeeded(1), Event::VerificationStarted],
-        vec![passed],
-    ] {
-        let append = writer.next(NOW, events);
-        writer.took(&append);
-        appends.push(append);
-    }
-    appends
-}
-
-/// The log proves itself.
-pub async fn assert_proven(log: &PostgresLog) {
-    let report = verify::verify(log, &verify::Options::default()).await.unwrap();
-    assert!(report.findings.is_empty(), "{:#?}", report.findings);
-}
-
-/// Begins the operation of this number.
-pub async fn begun(log: &dyn OperationLog, session: SessionId, number: u64) -> Writer {
-    let mut writer = writer(session, number);
-    let append = begin(&writer);
-    writer.append(log, append).await.unwrap();
-    writer
 }

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use redress_types::{Alert, Timestamp};
+use redress_types::{Alert, IssueState, Timestamp};
 use serde::{Serialize, Serializer};
 use strum::IntoEnumIterator;
 
-use crate::issue::{
-    AlertState, Health, IssueRow, IssueState, Label, ServiceKey, ServiceState, labels, title,
-};
+use crate::issue::{AlertState, Health, IssueRow, Label, ServiceKey, ServiceState, labels, title};
 use crate::text::storable;
 
 /// How long an issue stands in the cache. Kept by every update.

@@ -2,13 +2,6 @@
 --
 -- KEYS: 1 value, 2 version, then sets. ARGV: 1 the member.
 -- Answers value, version (empty: none), then 1 or 0 for each set.
-for place, key in ipairs(KEYS) do
-  local expected = place <= 2 and 'string' or 'set'
-  local found = redis.call('TYPE', key).ok
-  if found ~= 'none' and found ~= expected then
-    return redis.error_reply('WRONGTYPE key ' .. key .. ' is a ' .. found .. ', a ' .. expected .. ' was expected')
-  end
-end
 local answer = { redis.call('GET', KEYS[1]) or '', redis.call('GET', KEYS[2]) or '' }
 for place = 3, #KEYS do
   answer[place] = tostring(redis.call('SISMEMBER', KEYS[place], ARGV[1]))

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use redress_types::IssueState;
+
 use crate::cache::Inspected;
 use crate::cache::entry::{IssueEntry, ServiceEntry};
-use crate::issue::{Change, IssueRow, IssueState, ServiceState, settled};
+use crate::issue::{Change, IssueRow, ServiceState, settled};
 use crate::tables::Look;
 
 use super::{Difference, Place};

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redress_operation_log::OperationHistory;
-use redress_types::OperationId;
+use redress_types::{IssueState, OperationId};
 
 use super::{Difference, Report, Waiting, Work, compare, is_settled, unavailable, waiting};
 use crate::cache::entry::{IssueEntry, ServiceEntry, TTL, version};
 use crate::cache::{Cache, Inspected, Seen, Written};
 use crate::error::Error;
 use crate::facts::{self, Fact, Facts};
-use crate::issue::{Change, IssueRow, IssueState, ServiceState};
+use crate::issue::{Change, IssueRow, ServiceState};
 use crate::obligations::{CACHE_EXECUTOR, TABLES_EXECUTOR};
 
 /// Compares the rows of one operation, and repairs what differs.

@@ -6,7 +6,7 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use redress_types::Timestamp;
+use redress_types::{Comment, Issue, Timestamp};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
@@ -14,7 +14,7 @@ use super::schema::TABLES;
 use super::{Look, Said, ServiceLook, missing, table_in};
 use crate::error::Error;
 use crate::issue::{Change, ServiceKey, Standing};
-use crate::read::{Comment, Cursor, Issue};
+use crate::read::Cursor;
 use crate::text::{column_of, of_column};
 
 /// How a time is read: as text, exactly, whatever the server's version.

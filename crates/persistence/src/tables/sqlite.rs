@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redress_types::Timestamp;
+use redress_types::{Comment, Issue, Timestamp};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::schema::TABLES;
 use super::{Look, MICROSECONDS_MAX, Said, ServiceLook, missing, table_in};
 use crate::error::Error;
 use crate::issue::{AlertState, Change, IssueRow, NewComment, ServiceKey, ServiceState, Standing, settled};
-use crate::read::{Comment, Cursor, Issue};
+use crate::read::Cursor;
 use crate::text::{column_of, of_column};
 
 /// How long a write waits for another process's.

@@ -1,27 +1,15 @@
 //! The cache, against a Redis of the test's own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redress_operation_log::OperationHistory;
-use redress_persistence::{CACHE_EXECUTOR, Cache, Error, Persistence, Scope};
-use std::sync::Arc;
+use redress_persistence::{CACHE_EXECUTOR, Cache, CacheSettings, Error, Scope};
+use redress_testkit::servers::{free_address, redis};
+use redress_testkit::until_async;
 
-use crate::servers::{Db, Redis, free_port};
-use crate::world::{World, alert, call};
-
-struct Cached {
-    db: Db,
-    redis: Redis,
-    world: World,
-    persistence: Persistence,
-}
-
-async fn cached() -> Cached {
-    let (db, redis) = (Db::sqlite(), Redis::start().await);
-    let world = World::new(true).await;
-    let persistence = world.persistence(&db, Some(&redis)).await;
-    Cached { db, redis, world, persistence }
-}
+use crate::servers::cache_at;
+use crate::world::{Cached, World, alert, cached, call};
 
 #[tokio::test]
 async fn an_issue_moves_through_the_sets() {
@@ -33,7 +21,7 @@ async fn an_issue_moves_through_the_sets() {
     let mut story = world.story(labelled);
     world.begin(&mut story, vec![]).await;
     // No labels at all: the empty list stays one.
-    world.begin(&mut world.story(alert("b")), vec![]).await;
+    world.accepted("b").await;
     world.deliver_all(&persistence).await;
     assert_eq!(see.members("alert:index:open").await, ["a", "b"]);
     assert_eq!(see.members("alert:index:svc:shop:open").await, ["a", "b"]);
@@ -43,8 +31,7 @@ async fn an_issue_moves_through_the_sets() {
     assert!((259_000_000..=259_200_000).contains(&ttl), "{ttl}");
     see.run("PEXPIRE alert:issue:a 100000").await;
 
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     world.deliver_all(&persistence).await;
     assert_eq!(see.members("alert:index:alert_state:Pending").await, ["b"]);
     assert_eq!(see.members("alert:index:alert_state:InProcessing").await, ["a"]);
@@ -81,9 +68,7 @@ async fn an_issue_moves_through_the_sets() {
 async fn who_watches_sees_every_state_and_a_key_is_in_one_health_set() {
     let Cached { redis, world, persistence, .. } = cached().await;
     let see = redis.client().await;
-    let mut story = world.story(alert("a"));
-    let admitted = story.admitted();
-    world.begin(&mut story, admitted).await;
+    let mut story = world.acting("a").await;
     world.deliver_all(&persistence).await;
     // Two writes of one entry: pending, then in processing.
     let stats = see.text("INFO commandstats").await.unwrap();
@@ -112,11 +97,9 @@ async fn a_key_of_a_wrong_type_changes_nothing() {
     ];
     let Cached { db, redis, world, persistence } = cached().await;
     let see = redis.client().await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let mut story = world.accepted("a").await;
     world.deliver_all(&persistence).await;
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     let row = world.log.outbox_of(story.id).await.unwrap();
     let row = row.iter().rfind(|row| row.executor == CACHE_EXECUTOR).unwrap();
     let executor = persistence.executors().remove(1);
@@ -151,8 +134,7 @@ async fn a_key_of_a_wrong_type_changes_nothing() {
 async fn a_stale_writer_changes_nothing_and_a_missing_key_is_not_created() {
     let Cached { redis, world, persistence, .. } = cached().await;
     let see = redis.client().await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let mut story = world.accepted("a").await;
     world.deliver_all(&persistence).await;
     let rows = world.log.outbox_of(story.id).await.unwrap();
     let version = see.text("GET redress:version:alert:issue:a").await.unwrap();
@@ -162,8 +144,7 @@ async fn a_stale_writer_changes_nothing_and_a_missing_key_is_not_created() {
     see.run("SET redress:version:service_state:shop:1 09007199254740993000").await;
     see.run("SET alert:issue:a later").await;
     let before = see.dump().await;
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     world.deliver_all(&persistence).await;
     assert_eq!(see.dump().await, before);
 
@@ -183,12 +164,10 @@ async fn a_stale_writer_changes_nothing_and_a_missing_key_is_not_created() {
 #[tokio::test]
 async fn without_redis_the_tables_go_on_and_the_outbox_repairs_later() {
     let Cached { db, mut redis, world, persistence } = cached().await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let mut story = world.accepted("a").await;
     world.deliver_all(&persistence).await;
     redis.down();
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     let errors = world.deliver(&persistence).await;
     assert!(matches!(errors.as_slice(), [redress_action::Error::Retryable { .. }]), "{errors:?}");
     world.restore(&mut story).await;
@@ -199,14 +178,14 @@ async fn without_redis_the_tables_go_on_and_the_outbox_repairs_later() {
     assert!(since <= story.operation.as_ref().unwrap().ended_at.unwrap());
     assert_eq!(persistence.readiness().await.tables, None);
     // It comes back empty: the owed rows are delivered, and what is gone is recreated.
-    redis.up(&[]).await;
-    let until = tokio::time::Instant::now() + Duration::from_secs(30);
-    while !world.log.outbox_owed(10).await.unwrap().is_empty() {
-        assert!(tokio::time::Instant::now() < until, "{:?}", persistence.cache_status());
+    redis.up();
+    let deliver = async || {
         world.clock.advance(Duration::from_secs(6));
         world.deliver(&persistence).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        let delivered = world.log.outbox_owed(10).await?.is_empty();
+        if delivered { Ok(Some(())) } else { Err(format!("{:?}", persistence.cache_status()).into()) }
+    };
+    until_async(Duration::from_secs(30), "all is delivered", deliver).await.unwrap();
     let status = persistence.cache_status().unwrap();
     assert!(status.connected && status.behind.is_none() && status.incomplete, "{status:?}");
     persistence.reconcile(Scope::default()).await.unwrap();
@@ -218,10 +197,9 @@ async fn without_redis_the_tables_go_on_and_the_outbox_repairs_later() {
 #[tokio::test]
 async fn a_redis_that_is_absent_from_the_start_is_behind() {
     let world = World::new(true).await;
-    let settings =
-        redress_persistence::CacheSettings::from_url("test", &format!("redis://127.0.0.1:{}", free_port()));
+    let settings = cache_at(free_address().unwrap());
     let clock = Arc::new(world.clock.clone());
-    let cache = Cache::connect(&settings.unwrap(), clock, Duration::from_millis(300)).await.unwrap();
+    let cache = Cache::connect(&settings, clock, Duration::from_millis(300)).await.unwrap();
     let status = cache.status();
     assert!(!status.connected && status.behind.is_some(), "{status:?}");
     assert!(cache.ping().await.is_err());
@@ -230,21 +208,21 @@ async fn a_redis_that_is_absent_from_the_start_is_behind() {
 
 #[tokio::test]
 async fn a_cluster_is_refused_with_the_reason() {
-    let redis = Redis::start_with(&["--cluster-enabled", "yes"]).await;
+    let redis = redis(free_address().unwrap(), &["--cluster-enabled", "yes"]).unwrap();
     let world = World::new(true).await;
     let clock = Arc::new(world.clock.clone());
-    let error = Cache::connect(&redis.settings(), clock, Duration::from_secs(20)).await.unwrap_err();
+    let error = Cache::connect(&cache_at(redis.address()), clock, Duration::from_secs(20)).await.unwrap_err();
     assert!(matches!(error, Error::Cluster { .. }), "{error:?}");
     assert!(error.to_string().contains("different slots"), "{error}");
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_behind_and_says_no_secret() {
-    let redis = Redis::start_with(&["--requirepass", "right"]).await;
+    let redis = redis(free_address().unwrap(), &["--requirepass", "right"]).unwrap();
     let world = World::new(true).await;
     let clock = Arc::new(world.clock.clone());
-    let url = format!("redis://:wrong@127.0.0.1:{}", redis.port);
-    let settings = redress_persistence::CacheSettings::from_url("test", &url).unwrap();
+    let url = format!("redis://:wrong@{}", redis.address());
+    let settings = CacheSettings::from_url("test", &url).unwrap();
     let cache = Cache::connect(&settings, clock, Duration::from_secs(1)).await.unwrap();
     let status = format!("{:?} {cache:?} {settings:?}", cache.status());
     assert!(
@@ -258,14 +236,12 @@ async fn a_wrong_password_is_behind_and_says_no_secret() {
 async fn a_value_that_expired_takes_its_version_with_it() {
     let Cached { redis, world, persistence, .. } = cached().await;
     let see = redis.client().await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let mut story = world.accepted("a").await;
     world.deliver_all(&persistence).await;
     // Its version is gone: the next writer writes, and gives the version the value's time to live.
     see.run("DEL redress:version:alert:issue:a").await;
     see.run("PEXPIRE alert:issue:a 50000").await;
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     world.deliver_all(&persistence).await;
     let ttl = see.number("PTTL redress:version:alert:issue:a").await;
     assert!((1..=50_000).contains(&ttl), "{ttl}");
@@ -282,9 +258,7 @@ async fn a_closed_issue_leaves_the_sets_once_its_value_expired() {
     let Cached { redis, world, persistence, .. } = cached().await;
     let see = redis.client().await;
     for id in ["closed", "open"] {
-        let mut story = world.story(alert(id));
-        let admitted = story.admitted();
-        world.begin(&mut story, admitted).await;
+        let mut story = world.acting(id).await;
         if id == "closed" {
             world.restore(&mut story).await;
         }
@@ -305,21 +279,16 @@ async fn a_closed_issue_leaves_the_sets_once_its_value_expired() {
 async fn a_cache_that_lost_keys_is_completed_by_itself() {
     let Cached { redis, world, persistence, .. } = cached().await;
     let see = redis.client().await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let mut story = world.accepted("a").await;
     world.deliver_all(&persistence).await;
     see.run("FLUSHALL").await;
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     world.deliver_all(&persistence).await;
     let stop = redress_action::CancellationToken::new();
     let looks = persistence.look_after_cache(Duration::from_millis(20), stop.clone());
     let waits = async {
-        let until = tokio::time::Instant::now() + Duration::from_secs(20);
-        while see.number("EXISTS alert:issue:a").await == 0 {
-            assert!(tokio::time::Instant::now() < until, "nobody recreated it");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let look = async || Ok((see.number("EXISTS alert:issue:a").await == 1).then_some(()));
+        until_async(Duration::from_secs(20), "somebody recreated it", look).await.unwrap();
         stop.cancel();
     };
     tokio::join!(looks, waits);

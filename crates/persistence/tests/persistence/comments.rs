@@ -114,11 +114,8 @@ async fn a_diagnosis_is_told() {
 
 /// Where the entry's microsecond is taken by another comment, ours stands at the next.
 async fn same_microsecond(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
-    let mut story = world.story(alert("a"));
-    let admitted = story.admitted();
-    world.begin(&mut story, admitted).await;
+    let (world, persistence) = World::over(&db).await;
+    let mut story = world.acting("a").await;
     world.deliver_all(&persistence).await;
     world.restore(&mut story).await;
     let at = story.operation.as_ref().unwrap().ended_at.unwrap().to_string().replace('T', " ");
@@ -139,11 +136,8 @@ async fn same_microsecond(db: Db) {
 
 /// Who changes the language between two deliveries of one row finds one comment.
 async fn another_language_is_the_same_comment(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
-    let mut story = world.story(alert("a"));
-    let admitted = story.admitted();
-    world.begin(&mut story, admitted).await;
+    let (world, persistence) = World::over(&db).await;
+    let mut story = world.acting("a").await;
     world.restore(&mut story).await;
     world.deliver_all(&persistence).await;
     let english = Settings { language: Language::En, ..Settings::new(db.settings()) };
@@ -154,11 +148,8 @@ async fn another_language_is_the_same_comment(db: Db) {
 
 /// An earlier version worded it otherwise, or a person has put it in his own words: no second comment.
 async fn other_words_are_the_same_comment(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
-    let mut story = world.story(alert("a"));
-    let admitted = story.admitted();
-    world.begin(&mut story, admitted).await;
+    let (world, persistence) = World::over(&db).await;
+    let mut story = world.acting("a").await;
     world.restore(&mut story).await;
     world.deliver_all(&persistence).await;
     db.run("update alert_issue_comments set content = replace(content, '执行状态', '状态')").await;

@@ -8,7 +8,9 @@ use redress_engine::{Engine, Environment};
 use redress_operation_log::{MemoryLog, OperationHistory, OperationLog};
 use redress_persistence::{Persistence, Scope, Settings};
 use redress_strategy::{Step, Strategy};
+use redress_testkit::{Act, FaultyLog, When};
 use redress_types::{Alert, Clock, Delivery, SystemClock};
+use tokio::sync::watch;
 
 use crate::servers::{Db, Redis};
 
@@ -51,7 +53,7 @@ impl Check for Answers {
 
 #[tokio::test]
 async fn what_an_engine_does_stands_in_tables_and_cache() {
-    let (db, redis) = (Db::postgres().await, Redis::start().await);
+    let (db, redis) = (Db::postgres().await, Redis::start());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let log: Arc<dyn OperationLog> = Arc::new(MemoryLog::new(Arc::clone(&clock)));
     let history: Arc<dyn OperationHistory> = Arc::clone(&log) as _;
@@ -62,7 +64,16 @@ async fn what_an_engine_does_stands_in_tables_and_cache() {
         .check(&Answers, Duration::from_secs(2))
         .build()
         .unwrap();
-    let mut builder = Engine::builder(Environment::system(), log)
+    // What the engine settles in the outbox.
+    let (tell, mut settled) = watch::channel(());
+    let told = FaultyLog::new(log);
+    told.hook(move |moment| {
+        if (moment.method, moment.when) == ("outbox_settle", When::After) {
+            tell.send_replace(());
+        }
+        Act::GoOn
+    });
+    let mut builder = Engine::builder(Environment::system(), Arc::new(told))
         .executor(RollBack)
         .check(Answers)
         .strategy(strategy)
@@ -77,11 +88,17 @@ async fn what_an_engine_does_stands_in_tables_and_cache() {
         let receipt = sender.send(Delivery::firing(alert)).await.unwrap();
         receipt.settled().await.unwrap();
     }
-    let until = tokio::time::Instant::now() + Duration::from_secs(30);
-    while !history.outbox_owed(10).await.unwrap().is_empty() {
-        assert!(tokio::time::Instant::now() < until, "{:?}", history.outbox_owed(10).await);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let all_delivered = async {
+        loop {
+            settled.borrow_and_update();
+            if history.outbox_owed(1).await.unwrap().is_empty() {
+                return;
+            }
+            settled.changed().await.unwrap();
+        }
+    };
+    let delivered = tokio::time::timeout(Duration::from_secs(30), all_delivered).await;
+    assert!(delivered.is_ok(), "{:?}", history.outbox_owed(10).await);
     engine.shutdown().await;
     assert_eq!(db.issues().await, ["a Closed Restored", "b Open InProcessing", "c Closed Restored"]);
     let see = redis.client().await;

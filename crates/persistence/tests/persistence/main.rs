@@ -11,6 +11,7 @@
 mod cache;
 mod comments;
 mod engine;
+mod race;
 mod reading;
 mod reconcile;
 mod servers;

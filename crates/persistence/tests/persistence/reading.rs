@@ -10,8 +10,7 @@ mod stories {
 }
 
 async fn pages(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
+    let (world, persistence) = World::over(&db).await;
     let issues = persistence.issues();
     assert_eq!(issues.list(None, "", 10).await.unwrap(), Default::default());
     // Two of the same start: the id decides.
@@ -20,8 +19,7 @@ async fn pages(db: Db) {
         alert.alert_since = alert.alert_since.plus(std::time::Duration::from_secs(60 * minute));
         let mut story = world.story(alert);
         if id == "d" {
-            let admitted = story.admitted();
-            world.begin(&mut story, admitted).await;
+            world.begin_acting(&mut story).await;
             world.restore(&mut story).await;
         } else {
             world.begin(&mut story, vec![]).await;
@@ -52,13 +50,11 @@ async fn pages(db: Db) {
 }
 
 async fn one_issue(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
+    let (world, persistence) = World::over(&db).await;
     let mut alert = alert("a");
     alert.labels.insert("big".into(), "9007199254740993".into());
     let mut story = world.story(alert);
-    let admitted = story.admitted();
-    world.begin(&mut story, admitted).await;
+    world.begin_acting(&mut story).await;
     world.restore(&mut story).await;
     world.deliver_all(&persistence).await;
     let detail = persistence.issues().get("a").await.unwrap().unwrap();

@@ -3,8 +3,8 @@
 use redress_operation_log::{Event, OperationHistory};
 use redress_persistence::{CacheChecked, Persistence, Place, Report, Scope};
 
-use crate::servers::{Db, Redis};
-use crate::world::{World, alert};
+use crate::servers::Db;
+use crate::world::{Cached, World, alert, cached};
 
 mod stories {
     crate::on_both!(tables_are_repaired, owed_is_no_drift, people_are_left_alone, earlier_runs_stay_closed);
@@ -14,48 +14,47 @@ const DRY: Scope = Scope { dry_run: true, since: None, cache_only: false };
 
 /// One restored, one failed, one that runs, one over by itself.
 async fn settled(world: &World, persistence: &Persistence) {
-    for id in ["restored", "failed", "runs", "gone"] {
-        let mut story = world.story(alert(id));
-        match id {
-            "gone" => {
-                world.begin(&mut story, vec![]).await;
-                world.resolve(&mut story).await;
-            }
-            "runs" => {
-                let admitted = story.admitted();
-                world.begin(&mut story, admitted).await;
-            }
-            "failed" => {
-                let admitted = story.admitted();
-                world.begin(&mut story, admitted).await;
-                world.fail(&mut story, "no luck").await;
-            }
-            _ => {
-                let admitted = story.admitted();
-                world.begin(&mut story, admitted).await;
-                world.restore(&mut story).await;
-            }
-        }
-        world.deliver_all(persistence).await;
-    }
+    world.restore(&mut world.acting("restored").await).await;
+    world.deliver_all(persistence).await;
+    world.fail(&mut world.acting("failed").await, "no luck").await;
+    world.deliver_all(persistence).await;
+    world.acting("runs").await;
+    world.deliver_all(persistence).await;
+    world.resolve(&mut world.accepted("gone").await).await;
+    world.deliver_all(persistence).await;
 }
 
-async fn repairs(persistence: &Persistence, expected: &[&str]) -> Report {
-    let dry = persistence.reconcile(DRY).await.unwrap();
-    let found: Vec<&str> = dry.differences.iter().map(|difference| difference.what.as_str()).collect();
-    assert_eq!(found, expected, "{dry:?}");
-    assert_eq!((dry.repaired, persistence.drift()), (0, dry.found));
+/// Repairs everything; then there is nothing left. `after`: what was broken.
+async fn repaired(persistence: &Persistence, after: &str) -> Report {
     let report = persistence.reconcile(Scope::default()).await.unwrap();
-    assert!(report.found >= 1 && report.unrepaired() == 0, "{report:?}");
-    assert_eq!(persistence.drift(), 0);
+    assert!(report.found >= 1 && report.unrepaired() == 0, "{after}: {report:?}");
+    assert_eq!(persistence.drift(), 0, "{after}");
     let again = persistence.reconcile(DRY).await.unwrap();
-    assert!(again.is_clean(), "{again:?}");
+    assert!(again.is_clean(), "{after}: {again:?}");
     report
 }
 
+/// Finds exactly this, and repairs it.
+async fn repairs(persistence: &Persistence, expected: &[&str]) -> Report {
+    let dry = persistence.reconcile(DRY).await.unwrap();
+    assert_eq!(found(&dry), expected, "{dry:?}");
+    assert_eq!((dry.repaired, persistence.drift()), (0, dry.found));
+    repaired(persistence, &expected.join(", ")).await
+}
+
+fn found(report: &Report) -> Vec<&str> {
+    report.differences.iter().map(|difference| difference.what.as_str()).collect()
+}
+
+/// Looks without repairing: this is among what is found there.
+async fn tells(persistence: &Persistence, what: &str, place: Place, after: &str) {
+    let dry = persistence.reconcile(DRY).await.unwrap();
+    let told = dry.differences.iter().any(|found| found.what == what && found.place == place);
+    assert!(told && dry.repaired == 0, "{after}: {dry:?}");
+}
+
 async fn tables_are_repaired(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
+    let (world, persistence) = World::over(&db).await;
     settled(&world, &persistence).await;
     let clean = persistence.reconcile(DRY).await.unwrap();
     assert!(clean.is_clean() && clean.operations == 4 && clean.issues == 4, "{clean:?}");
@@ -85,16 +84,10 @@ async fn tables_are_repaired(db: Db) {
     ];
     for (sql, expected) in breaks {
         db.run(&sql).await;
-        let report = persistence.reconcile(DRY).await.unwrap();
         for what in expected {
-            let told =
-                report.differences.iter().any(|found| found.what == *what && found.place == Place::Tables);
-            assert!(told, "{sql}: {report:?}");
+            tells(&persistence, what, Place::Tables, &sql).await;
         }
-        let report = persistence.reconcile(Scope::default()).await.unwrap();
-        assert!(report.found >= 1 && report.unrepaired() == 0, "{sql}: {report:?}");
-        let again = persistence.reconcile(DRY).await.unwrap();
-        assert!(again.is_clean(), "{sql}: {again:?}");
+        repaired(&persistence, &sql).await;
         assert_eq!((db.issues().await, db.comments("restored").await, db.comments("failed").await), right);
         let services = db.services().await;
         assert!(services.len() == 1 && services[0].starts_with("shop 1 Warning"), "{services:?}");
@@ -105,16 +98,13 @@ async fn tables_are_repaired(db: Db) {
 }
 
 async fn owed_is_no_drift(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let (world, persistence) = World::over(&db).await;
+    let mut story = world.accepted("a").await;
     let report = persistence.reconcile(Scope::default()).await.unwrap();
     assert!(report.is_clean() && report.owed == 1, "{report:?}");
     assert_eq!(db.issues().await, [""; 0]);
     world.deliver_all(&persistence).await;
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     world.restore(&mut story).await;
     let report = persistence.reconcile(Scope::default()).await.unwrap();
     assert!(report.is_clean() && report.owed == 2, "{report:?}");
@@ -127,8 +117,7 @@ async fn owed_is_no_drift(db: Db) {
 }
 
 async fn people_are_left_alone(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
+    let (world, persistence) = World::over(&db).await;
     settled(&world, &persistence).await;
     // Closed by hand, a comment of somebody's own, an issue of another system.
     let labels = if db.is_postgres() { "'[]'::json" } else { "'[]'" };
@@ -145,17 +134,14 @@ async fn people_are_left_alone(db: Db) {
     db.run("update alert_issues set state = 'Closed' where id = 'runs'").await;
     let health = ["service_states shop:1 health_state", "service_states shop:1 resolved_at"];
     let report = persistence.reconcile(Scope::default()).await.unwrap();
-    let found: Vec<&str> = report.differences.iter().map(|difference| difference.what.as_str()).collect();
-    assert_eq!(found, health);
+    assert_eq!(found(&report), health);
     assert!(db.services().await[0].starts_with("shop 1 Normal"));
     assert!(persistence.reconcile(DRY).await.unwrap().is_clean());
 }
 
 #[tokio::test]
 async fn the_cache_is_repaired() {
-    let (db, redis) = (Db::sqlite(), Redis::start().await);
-    let world = World::new(true).await;
-    let persistence = world.persistence(&db, Some(&redis)).await;
+    let Cached { redis, world, persistence, .. } = cached().await;
     settled(&world, &persistence).await;
     let see = redis.client().await;
     let right = see.dump().await;
@@ -189,13 +175,9 @@ async fn the_cache_is_repaired() {
         for command in &commands {
             see.run(command).await;
         }
-        let dry = persistence.reconcile(DRY).await.unwrap();
-        let told = dry.differences.iter().any(|found| found.what == expected && found.place == Place::Cache);
-        assert!(told && dry.repaired == 0, "{commands:?}: {dry:?}");
-        let report = persistence.reconcile(Scope::default()).await.unwrap();
-        assert!(report.found >= 1 && report.unrepaired() == 0, "{commands:?}: {report:?}");
-        let again = persistence.reconcile(DRY).await.unwrap();
-        assert!(again.is_clean(), "{commands:?}: {again:?}");
+        let after = commands.join(", ");
+        tells(&persistence, expected, Place::Cache, &after).await;
+        repaired(&persistence, &after).await;
         let without_versions = |dump: Vec<(String, String)>| -> Vec<(String, String)> {
             dump.into_iter().filter(|(key, _)| !key.starts_with("redress:")).collect()
         };
@@ -205,15 +187,11 @@ async fn the_cache_is_repaired() {
 
 #[tokio::test]
 async fn a_cache_row_that_is_owed_is_no_drift() {
-    let (db, mut redis) = (Db::sqlite(), Redis::start().await);
-    let world = World::new(true).await;
-    let persistence = world.persistence(&db, Some(&redis)).await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let Cached { mut redis, world, persistence, .. } = cached().await;
+    let mut story = world.accepted("a").await;
     world.deliver_all(&persistence).await;
     redis.down();
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     world.deliver(&persistence).await;
     let report = persistence.reconcile(Scope::default()).await.unwrap();
     assert!(matches!(report.cache, CacheChecked::Unavailable(_)), "{report:?}");
@@ -248,25 +226,20 @@ async fn what_was_never_owed_is_written() {
 /// A removed row of an earlier run is written again as the log tells it, and the later run closes it in the same
 /// reconciliation.
 async fn earlier_runs_stay_closed(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
+    let (world, persistence) = World::over(&db).await;
     two_runs(&world, &persistence).await;
     let right = db.issues().await;
     assert_eq!(right, ["a Closed Restored", "a#2 Closed Restored"]);
-    db.run("delete from alert_issue_comments where issue_id = 'a'; delete from alert_issues where id = 'a'")
-        .await;
-    let report = persistence.reconcile(Scope::default()).await.unwrap();
-    assert!(report.found >= 1 && report.unrepaired() == 0, "{report:?}");
+    let removes =
+        "delete from alert_issue_comments where issue_id = 'a'; delete from alert_issues where id = 'a'";
+    db.run(removes).await;
+    repaired(&persistence, removes).await;
     assert_eq!(db.issues().await, right);
-    let again = persistence.reconcile(DRY).await.unwrap();
-    assert!(again.is_clean(), "{again:?}");
 }
 
 /// Run one fails, run two is restored; everything delivered.
 async fn two_runs(world: &World, persistence: &Persistence) {
-    let mut first = world.story(alert("a"));
-    let admitted = first.admitted();
-    world.begin(&mut first, admitted).await;
+    let mut first = world.acting("a").await;
     world.fail(&mut first, "no luck").await;
     world.deliver_all(persistence).await;
     let mut second = world.story(alert("a#2"));
@@ -279,9 +252,7 @@ async fn two_runs(world: &World, persistence: &Persistence) {
 /// The tables' rows come before the cache's: what they close is seen by the cache all the same.
 #[tokio::test]
 async fn the_cache_closes_earlier_runs_too() {
-    let (db, redis) = (Db::sqlite(), Redis::start().await);
-    let world = World::new(true).await;
-    let persistence = world.persistence(&db, Some(&redis)).await;
+    let Cached { redis, world, persistence, .. } = cached().await;
     two_runs(&world, &persistence).await;
     let see = redis.client().await;
     assert_eq!(see.members("alert:index:open").await, [""; 0]);
@@ -294,9 +265,7 @@ async fn the_cache_closes_earlier_runs_too() {
 /// cache is taken out.
 #[tokio::test]
 async fn a_cache_alone_is_completed_from_the_tables_as_they_are() {
-    let (db, redis) = (Db::sqlite(), Redis::start().await);
-    let world = World::new(true).await;
-    let persistence = world.persistence(&db, Some(&redis)).await;
+    let Cached { db, redis, world, persistence } = cached().await;
     settled(&world, &persistence).await;
     let see = redis.client().await;
     db.run(
@@ -317,9 +286,7 @@ async fn a_cache_alone_is_completed_from_the_tables_as_they_are() {
 /// A closed issue of long ago, which no operation of the log tells of in the asked time, leaves the sets.
 #[tokio::test]
 async fn closed_issues_without_a_value_leave_the_sets() {
-    let (db, redis) = (Db::sqlite(), Redis::start().await);
-    let world = World::new(true).await;
-    let persistence = world.persistence(&db, Some(&redis)).await;
+    let Cached { db, redis, world, persistence } = cached().await;
     settled(&world, &persistence).await;
     let see = redis.client().await;
     db.run(
@@ -335,11 +302,8 @@ async fn closed_issues_without_a_value_leave_the_sets() {
 /// Rows for the cache are owed: what is missing may be theirs, and the note that something is stays until all is seen.
 #[tokio::test]
 async fn a_cache_with_rows_owed_stays_incomplete() {
-    let (db, redis) = (Db::sqlite(), Redis::start().await);
-    let world = World::new(true).await;
-    let persistence = world.persistence(&db, Some(&redis)).await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let Cached { redis, world, persistence, .. } = cached().await;
+    let mut story = world.accepted("a").await;
     world.deliver_all(&persistence).await;
     persistence.reconcile(Scope::default()).await.unwrap();
     persistence.readiness().await;
@@ -349,8 +313,7 @@ async fn a_cache_with_rows_owed_stays_incomplete() {
     see.run("FLUSHALL").await;
     persistence.readiness().await;
     assert!(persistence.cache_status().unwrap().incomplete);
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     let report = persistence.reconcile(Scope::default()).await.unwrap();
     assert_eq!(report.found, 0, "{report:?}");
     assert!(persistence.cache_status().unwrap().incomplete);

@@ -1,8 +1,7 @@
 //! Databases and a Redis that belong to one test.
 
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use fred::interfaces::ClientLike;
 use fred::types::config::{Config, ServerConfig};
 use fred::types::{Builder, ClusterHash, CustomCommand, Value};
 use redress_persistence::{CacheSettings, TablesSettings};
+use redress_testkit::servers::{Process, free_address, redis};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tempfile::TempDir;
 
@@ -124,78 +124,45 @@ impl Db {
 
 /// A Redis of one test: a process of its own on a free port, ended with the test.
 pub struct Redis {
-    pub port: u16,
-    child: Option<Child>,
-    folder: TempDir,
+    address: SocketAddr,
+    server: Option<Process>,
 }
 
 impl Redis {
-    pub async fn start() -> Self {
-        Self::start_with(&[]).await
-    }
-
-    pub async fn start_with(options: &[&str]) -> Self {
-        let port = free_port();
-        let mut redis = Self { port, child: None, folder: TempDir::new().unwrap() };
-        redis.up(options).await;
+    pub fn start() -> Self {
+        let mut redis = Self { address: free_address().unwrap(), server: None };
+        redis.up();
         redis
     }
 
     /// Starts it (again), empty, and waits until it answers.
-    pub async fn up(&mut self, options: &[&str]) {
-        let child = Command::new("redis-server")
-            .args([
-                "--port",
-                &self.port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-            ])
-            .args(["--dir", &self.folder.path().to_string_lossy()])
-            .args(options)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("redis-server cannot be started: run ./test, which installs what tests need");
-        self.child = Some(child);
-        let until = tokio::time::Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(tokio::time::Instant::now() < until, "redis-server does not answer");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    pub fn up(&mut self) {
+        self.server = Some(redis(self.address, &[]).unwrap());
     }
 
     pub fn down(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.server = None;
+    }
+
+    pub const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn settings(&self) -> CacheSettings {
-        CacheSettings::from_url("test", &format!("redis://127.0.0.1:{}", self.port)).unwrap()
+        cache_at(self.address)
     }
 
     pub async fn client(&self) -> Probe {
-        let server = ServerConfig::new_centralized("127.0.0.1", self.port);
+        let server = ServerConfig::new_centralized(self.address.ip().to_string(), self.address.port());
         let client = Builder::from_config(Config { server, ..Config::default() }).build().unwrap();
         client.init().await.unwrap();
         Probe(client)
     }
 }
 
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.down();
-    }
-}
-
-/// A port that nothing listens on.
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+/// The settings of a cache at this address.
+pub fn cache_at(address: SocketAddr) -> CacheSettings {
+    CacheSettings::from_url("test", &format!("redis://{address}")).unwrap()
 }
 
 /// Looks into a Redis.

@@ -27,15 +27,12 @@ mod stories {
 }
 
 async fn restored(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let (world, persistence) = World::over(&db).await;
+    let mut story = world.accepted("a").await;
     world.deliver_all(&persistence).await;
     assert_eq!(db.issues().await, ["a Open Pending"]);
     assert_eq!(db.services().await, [r#"shop 1 Warning ["a"] null"#]);
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     world.deliver_all(&persistence).await;
     assert_eq!(db.issues().await, ["a Open InProcessing"]);
     world.restore(&mut story).await;
@@ -59,11 +56,8 @@ async fn restored(db: Db) {
 }
 
 async fn other_ends(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
-    let mut failed = world.story(alert("failed"));
-    let admitted = failed.admitted();
-    world.begin(&mut failed, admitted).await;
+    let (world, persistence) = World::over(&db).await;
+    let mut failed = world.acting("failed").await;
     world.fail(&mut failed, "409 from the deployment system").await;
     let mut skipped = world.story(alert("skipped"));
     skipped.plan = None;
@@ -79,10 +73,8 @@ async fn other_ends(db: Db) {
 }
 
 async fn resolved_by_itself(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let (world, persistence) = World::over(&db).await;
+    let mut story = world.accepted("a").await;
     world.deliver_all(&persistence).await;
     world.resolve(&mut story).await;
     world.deliver_all(&persistence).await;
@@ -92,17 +84,14 @@ async fn resolved_by_itself(db: Db) {
 }
 
 async fn joined(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let (world, persistence) = World::over(&db).await;
+    let mut story = world.accepted("a").await;
     let mut other = alert("b");
     (other.version, other.level) = ("2".into(), Level::P0);
     world.join(&mut story, other).await;
     world.deliver_all(&persistence).await;
     assert_eq!(db.issues().await, ["a Open Pending", "b Open Pending"]);
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     world.deliver_all(&persistence).await;
     assert_eq!(db.issues().await, ["a Open InProcessing", "b Open InProcessing"]);
     // One that joins later is in processing at once; one of another service has a row of its own.
@@ -125,8 +114,7 @@ async fn joined(db: Db) {
 }
 
 async fn no_issue(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
+    let (world, persistence) = World::over(&db).await;
     let mut info = alert("info");
     info.severity = Severity::Info;
     let mut nameless = alert("nameless");
@@ -142,15 +130,11 @@ async fn no_issue(db: Db) {
 }
 
 async fn runs_taken_along(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
-    let mut first = world.story(alert("a"));
-    let admitted = first.admitted();
-    world.begin(&mut first, admitted).await;
+    let (world, persistence) = World::over(&db).await;
+    let mut first = world.acting("a").await;
     world.fail(&mut first, "no luck").await;
     // A later run is of another version, and what only looks like a run is another alert.
-    let mut stranger = world.story(alert("a#3"));
-    world.begin(&mut stranger, vec![]).await;
+    world.accepted("a#3").await;
     let mut again = alert("a#2");
     again.version = "2".into();
     let mut second = world.story(again);
@@ -172,14 +156,11 @@ async fn runs_taken_along(db: Db) {
 }
 
 async fn a_person_closed_it(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let (world, persistence) = World::over(&db).await;
+    let mut story = world.accepted("a").await;
     world.deliver_all(&persistence).await;
     db.run("update alert_issues set state = 'Closed' where id = 'a'").await;
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     world.fail(&mut story, "no luck").await;
     world.deliver_all(&persistence).await;
     assert_eq!(db.issues().await, ["a Closed InProcessing"]);
@@ -187,15 +168,13 @@ async fn a_person_closed_it(db: Db) {
 }
 
 async fn ids_levels_and_services(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
+    let (world, persistence) = World::over(&db).await;
     let mut stories = Vec::new();
     for (id, level) in [("p2", Level::P2), ("p0", Level::P0), ("w", Level::Warning)] {
         let mut alert = alert(id);
         alert.level = level;
         let mut story = world.story(alert);
-        let admitted = story.admitted();
-        world.begin(&mut story, admitted).await;
+        world.begin_acting(&mut story).await;
         stories.push(story);
     }
     world.deliver_all(&persistence).await;
@@ -219,16 +198,14 @@ async fn ids_levels_and_services(db: Db) {
 }
 
 async fn strange_texts(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
+    let (world, persistence) = World::over(&db).await;
     let mut odd = alert("'; drop table alert_issues; --");
     odd.title = format!("{}\0é", "é".repeat(300));
     odd.service = "a\0b'\"{}".into();
     odd.version = String::new();
     odd.labels.insert("k\0'".into(), "v\0\"\u{1f600}\n".into());
     let mut story = world.story(odd);
-    let admitted = story.admitted();
-    world.begin(&mut story, admitted).await;
+    world.begin_acting(&mut story).await;
     world.restore(&mut story).await;
     world.deliver_all(&persistence).await;
     let length = if db.is_postgres() { "char_length(title)::text" } else { "cast(length(title) as text)" };
@@ -241,13 +218,10 @@ async fn strange_texts(db: Db) {
 }
 
 async fn late_repeats(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
+    let (world, persistence) = World::over(&db).await;
     let mut stories = Vec::new();
     for id in ["a", "b"] {
-        let mut story = world.story(alert(id));
-        let admitted = story.admitted();
-        world.begin(&mut story, admitted).await;
+        let mut story = world.acting(id).await;
         world.restore(&mut story).await;
         world.deliver_all(&persistence).await;
         stories.push(story);
@@ -287,9 +261,7 @@ async fn made_by_others(db: Db) {
     let world = World::new(false).await;
     let settings = Settings { create_tables: false, ..Settings::new(db.settings()) };
     let persistence = world.open(settings).await.unwrap();
-    let mut story = world.story(alert("a"));
-    let admitted = story.admitted();
-    world.begin(&mut story, admitted).await;
+    let mut story = world.acting("a").await;
     world.deliver_all(&persistence).await;
     assert_eq!(db.services().await, [r#"shop 1 Warning ["a"] null"#]);
     world.restore(&mut story).await;
@@ -326,14 +298,11 @@ async fn a_word_of_others() {
             primary key (service, version))",
     )
     .await;
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let (world, persistence) = World::over(&db).await;
+    let mut story = world.accepted("a").await;
     world.deliver_all(&persistence).await;
     db.run("update alert_issues set alert_state = 'Failed'").await;
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     let errors = world.deliver(&persistence).await;
     let [redress_action::Error::Permanent { reason }] = errors.as_slice() else { panic!("{errors:?}") };
     assert!(reason.contains(r#"alert_issues a has the state "Failed""#), "{reason}");
@@ -344,10 +313,9 @@ async fn a_word_of_others() {
 
 /// Tables that go away later are named with the statement that makes them.
 async fn a_table_that_went_away(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
+    let (world, persistence) = World::over(&db).await;
     db.run("drop table service_states").await;
-    world.begin(&mut world.story(alert("a")), vec![]).await;
+    world.accepted("a").await;
     let errors = world.deliver(&persistence).await;
     let [redress_action::Error::Retryable { .. }] = errors.as_slice() else { panic!("{errors:?}") };
     let said = errors[0].to_string();
@@ -356,10 +324,8 @@ async fn a_table_that_went_away(db: Db) {
 
 /// A joined alert writes its own row; the start and the end move all of them.
 async fn many_joined(db: Db) {
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
-    let mut story = world.story(alert("a"));
-    world.begin(&mut story, vec![]).await;
+    let (world, persistence) = World::over(&db).await;
+    let mut story = world.accepted("a").await;
     world.deliver_all(&persistence).await;
     // Somebody removed the first; the row of the second is not about it.
     db.run("update service_states set alert_issue_ids = alert_issue_ids; delete from alert_issues").await;
@@ -375,8 +341,7 @@ async fn many_joined(db: Db) {
         more.level = if n % 2 == 0 { Level::P2 } else { Level::Warning };
         world.join(&mut story, more).await;
     }
-    let admitted = story.admitted();
-    world.then(&mut story, admitted).await;
+    world.admit(&mut story).await;
     world.restore(&mut story).await;
     world.deliver_all(&persistence).await;
     let issues = db.issues().await;
@@ -390,12 +355,12 @@ async fn many_joined(db: Db) {
 #[tokio::test]
 async fn tables_that_do_not_answer_yet() {
     let world = World::new(false).await;
-    let port = crate::servers::free_port();
-    let url = format!("postgres://nobody@127.0.0.1:{port}/none");
+    let nobody = redress_testkit::servers::free_address().unwrap();
+    let url = format!("postgres://nobody@{nobody}/none");
     let tables = redress_persistence::TablesSettings::from_url("test", &url).unwrap();
     let persistence = world.open(Settings::new(tables)).await.unwrap();
     assert!(persistence.readiness().await.tables.is_some());
-    world.begin(&mut world.story(alert("a")), vec![]).await;
+    world.accepted("a").await;
     let errors = world.deliver(&persistence).await;
     assert!(matches!(errors.as_slice(), [redress_action::Error::Retryable { .. }]), "{errors:?}");
     assert!(persistence.reconcile(redress_persistence::Scope::default()).await.is_err());
@@ -411,8 +376,7 @@ async fn tables_that_do_not_answer_yet() {
 #[tokio::test]
 async fn locked_tables_do_not_answer() {
     let db = Db::postgres().await;
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
+    let (_, persistence) = World::over(&db).await;
     let Db::Postgres { url } = &db else { unreachable!() };
     let mut other = <sqlx::PgConnection as sqlx::Connection>::connect(url).await.unwrap();
     sqlx::raw_sql("begin; lock table alert_issues in access exclusive mode")

@@ -2,10 +2,12 @@
 //! users.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use redress_operation_log::OperationHistory;
 use redress_operation_log::conformance::fixture::Writer;
 use redress_persistence::{Error, Persistence, Settings};
+use redress_testkit::until_async;
 use tokio::sync::Barrier;
 
 use crate::servers::Db;
@@ -29,22 +31,15 @@ async fn at_the_same_moment(db: &Db, world: &World, engines: &[Persistence; 2], 
     let waiting = "with first as (select pid from pg_stat_activity where $1 = any(pg_blocking_pids(pid)))
                    select count(*) from pg_stat_activity
                    where $1 = any(pg_blocking_pids(pid)) or pg_blocking_pids(pid) && array(select pid from first)";
-    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-    while sqlx::query_scalar::<_, i64>(waiting).bind(holder).fetch_one(&pool).await.unwrap() < 2 {
-        assert!(tokio::time::Instant::now() < until, "nobody waits for the row");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let look = async || {
+        let count: i64 = sqlx::query_scalar(waiting).bind(holder).fetch_one(&pool).await?;
+        Ok((count >= 2).then_some(()))
+    };
+    until_async(Duration::from_secs(20), "both wait for the row", look).await.unwrap();
     lock.commit().await.unwrap();
     while let Some(done) = tasks.join_next().await {
         done.unwrap().unwrap();
     }
-}
-
-async fn acting(world: &World, id: &str) -> Writer {
-    let mut story = world.story(alert(id));
-    let admitted = story.admitted();
-    world.begin(&mut story, admitted).await;
-    story
 }
 
 #[tokio::test]
@@ -52,7 +47,7 @@ async fn two_endings_at_the_same_moment() {
     let db = Db::postgres().await;
     let world = World::new(false).await;
     let engines = [world.persistence(&db, None).await, world.persistence(&db, None).await];
-    let (mut a, mut b) = (acting(&world, "a").await, acting(&world, "b").await);
+    let (mut a, mut b) = (world.acting("a").await, world.acting("b").await);
     world.deliver_all(&engines[0]).await;
     world.restore(&mut a).await;
     world.restore(&mut b).await;
@@ -66,10 +61,10 @@ async fn an_ending_and_a_beginning_at_the_same_moment() {
     let db = Db::postgres().await;
     let world = World::new(false).await;
     let engines = [world.persistence(&db, None).await, world.persistence(&db, None).await];
-    let mut ends = acting(&world, "a").await;
+    let mut ends = world.acting("a").await;
     world.deliver_all(&engines[0]).await;
     world.restore(&mut ends).await;
-    let begins = acting(&world, "b").await;
+    let begins = world.acting("b").await;
     at_the_same_moment(&db, &world, &engines, [&ends, &begins]).await;
     assert_eq!(db.services().await, [r#"shop 1 Warning ["a","b"] null"#]);
 }
@@ -131,9 +126,7 @@ async fn a_user_who_may_not() {
     db.run(&format!("grant select, insert, update on service_states to {user}")).await;
     let persistence = open().await.unwrap();
     // That is all it needs.
-    let mut story = world.story(alert("a"));
-    let admitted = story.admitted();
-    world.begin(&mut story, admitted).await;
+    let mut story = world.acting("a").await;
     world.restore(&mut story).await;
     world.deliver_all(&persistence).await;
     assert_eq!(db.issues().await, ["a Closed Restored"]);
@@ -145,8 +138,7 @@ async fn a_user_who_may_not() {
 #[tokio::test]
 async fn a_trigger_sees_every_state() {
     let db = Db::postgres().await;
-    let world = World::new(false).await;
-    let persistence = world.persistence(&db, None).await;
+    let (world, persistence) = World::over(&db).await;
     db.run(
         "create table seen (n serial, word text);
          create function see() returns trigger language plpgsql as
@@ -154,9 +146,7 @@ async fn a_trigger_sees_every_state() {
          create trigger see after insert or update on alert_issues for each row execute function see();",
     )
     .await;
-    let mut story = world.story(alert("a"));
-    let admitted = story.admitted();
-    world.begin(&mut story, admitted).await;
+    let mut story = world.acting("a").await;
     world.restore(&mut story).await;
     world.deliver_all(&persistence).await;
     world.repeat(&persistence, &story).await;

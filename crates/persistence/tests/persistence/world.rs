@@ -22,6 +22,8 @@ pub struct World {
     session: SessionId,
     owes: PersistenceObligations,
     numbers: AtomicU64,
+    /// Tables that last as long as the log, whoever else holds them.
+    keeps: Option<Arc<Db>>,
 }
 
 /// An alert of service `shop`, version `1`.
@@ -40,7 +42,14 @@ impl World {
         let log = MemoryLog::new(Arc::new(clock.clone()));
         let session = log.open_session("test", Duration::from_secs(1_000_000)).await.unwrap().id;
         let owes = PersistenceObligations { cache };
-        Self { log, clock, session, owes, numbers: AtomicU64::new(0) }
+        Self { log, clock, session, owes, numbers: AtomicU64::new(0), keeps: None }
+    }
+
+    /// With the step under test over these tables, and no cache.
+    pub async fn over(db: &Db) -> (Self, Persistence) {
+        let world = Self::new(false).await;
+        let persistence = world.persistence(db, None).await;
+        (world, persistence)
     }
 
     pub async fn persistence(&self, db: &Db, redis: Option<&Redis>) -> Persistence {
@@ -60,6 +69,30 @@ impl World {
         writer.target = alert.target();
         writer.alert = alert;
         writer
+    }
+
+    /// One that was accepted for an alert of this id, and waits.
+    pub async fn accepted(&self, id: &str) -> Writer {
+        let mut writer = self.story(alert(id));
+        self.begin(&mut writer, vec![]).await;
+        writer
+    }
+
+    /// One whose first step is under way, accepted in the same entry.
+    pub async fn acting(&self, id: &str) -> Writer {
+        let mut writer = self.story(alert(id));
+        self.begin_acting(&mut writer).await;
+        writer
+    }
+
+    /// Accepts, and begins the first step in the same entry.
+    pub async fn begin_acting(&self, writer: &mut Writer) {
+        self.begin(writer, writer.admitted()).await;
+    }
+
+    /// Begins the first step of what was accepted before.
+    pub async fn admit(&self, writer: &mut Writer) {
+        self.then(writer, writer.admitted()).await;
     }
 
     /// Accepts, and these events in the same entry.
@@ -209,4 +242,19 @@ pub fn call(row: &OutboxRow) -> Call {
         timeout: Duration::from_secs(30),
         cancel: CancellationToken::new(),
     }
+}
+
+/// All of it: tables in SQLite, and a Redis of the test's own.
+pub struct Cached {
+    pub db: Arc<Db>,
+    pub redis: Redis,
+    pub world: World,
+    pub persistence: Persistence,
+}
+
+pub async fn cached() -> Cached {
+    let (db, redis, mut world) = (Arc::new(Db::sqlite()), Redis::start(), World::new(true).await);
+    world.keeps = Some(Arc::clone(&db));
+    let persistence = world.persistence(&db, Some(&redis)).await;
+    Cached { db, redis, world, persistence }
 }

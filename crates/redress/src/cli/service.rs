@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 
 use super::{Remedy, Since, bounded, duration, since};
 
@@ -74,7 +75,8 @@ pub(crate) struct Neighbours {
     #[arg(long, value_name = "URL", env = "REDRESS_REDIS_URL", hide_env_values = true)]
     pub redis: Option<String>,
     /// Make no tables: they are another team's, and must be there
-    #[arg(long, env = "REDRESS_KEEP_TABLES")]
+    // Set to nothing, 0 or false, the environment's word is no.
+    #[arg(long, env = "REDRESS_KEEP_TABLES", value_parser = FalseyValueParser::new())]
     pub keep_tables: bool,
     /// The language of comments: zh or en
     #[arg(long, default_value = "zh", env = "REDRESS_LANGUAGE", value_parser = language)]

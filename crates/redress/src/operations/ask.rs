@@ -7,13 +7,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Error};
+use redress_api::read::fold;
 use redress_fsm::{EventKind, State};
 use redress_operation_log::{Actor, Error as LogError, Event, Head, OperationLog, Post, Posted, Request};
 use redress_types::{Clock as _, Hash, SystemClock};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::read;
+use super::read::find;
 use super::words::flag;
 use crate::Exit;
 use crate::cli::{Cancel, Global, Resolve};
@@ -34,7 +35,7 @@ pub(crate) async fn cancel(
     place: &Place,
     asked: Cancel,
 ) -> Result<Exit, Error> {
-    let head = read::find(log, &asked.id).await?;
+    let head = find(log, &asked.id).await?;
     let request = Request::Cancel { reason: asked.reason };
     ask(global, log, place, &head, request, asked.key).await
 }
@@ -46,7 +47,7 @@ pub(crate) async fn resolve(
     place: &Place,
     asked: Resolve,
 ) -> Result<Exit, Error> {
-    let head = read::find(log, &asked.id).await?;
+    let head = find(log, &asked.id).await?;
     let request = Request::Verdict { decision: asked.decision.decision(), reason: asked.reason };
     ask(global, log, place, &head, request, asked.key).await
 }
@@ -91,7 +92,7 @@ async fn generated(
     actor: &Actor,
     request: &Request,
 ) -> Result<String, Error> {
-    let folded = read::fold(log, head.id).await?;
+    let folded = fold(log, head.id).await?;
     let suspended = |entry: &&redress_operation_log::Entry| {
         entry.events.iter().any(|event| event.kind() == EventKind::Suspended)
     };
@@ -125,7 +126,7 @@ impl Say<'_> {
     }
 
     async fn folded(&self, log: &dyn OperationLog, posted: Posted) -> Result<Exit, Error> {
-        let folded = read::fold(log, self.head.id).await?;
+        let folded = fold(log, self.head.id).await?;
         let mut events = folded.entries.iter().flat_map(|entry| &entry.events);
         let answer = events.find(|event| event.answers() == Some(posted.request));
         let state = folded.operation.state;

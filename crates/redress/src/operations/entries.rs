@@ -1,10 +1,10 @@
 //! `redress operations log`: the entries of one operation, as the log has them.
 
 use anyhow::Error;
-use redress_operation_log::{OperationHistory, StoredEntry};
-use serde_json::{Value, json};
+use redress_api::{read, shape};
+use redress_operation_log::OperationHistory;
 
-use super::read;
+use super::read::find;
 use super::words::say;
 use crate::Exit;
 use crate::cli::Global;
@@ -16,10 +16,10 @@ pub(crate) async fn entries(
     history: &dyn OperationHistory,
     text: &str,
 ) -> Result<Exit, Error> {
-    let head = read::find(history, text).await?;
-    for stored in read::stored(history, head.id, 0).await? {
+    let head = find(history, text).await?;
+    for stored in read::entries(history, head.id).await? {
         if global.json {
-            print(&json_line(&object(&stored)?)?)?;
+            print(&json_line(&shape::entry(&stored)?)?)?;
             continue;
         }
         let entry = stored.read()?;
@@ -31,12 +31,4 @@ pub(crate) async fn entries(
         }
     }
     Ok(Exit::DONE)
-}
-
-/// The entry as stored, with its place and hash. Times in it are microseconds since 1970.
-fn object(stored: &StoredEntry) -> Result<Value, Error> {
-    let entry: Value = serde_json::from_slice(&stored.body)?;
-    let recorded_at = stored.read()?.recorded_at.to_string();
-    Ok(json!({"type": "entry", "operation": stored.operation, "seq": stored.seq, "position": stored.position,
-              "recorded_at": recorded_at, "hash": stored.hash, "entry": entry}))
 }

@@ -1,15 +1,16 @@
 //! `redress operations list`: a page of heads, newest first.
 
 use anyhow::Error;
+use redress_api::shape;
 use redress_operation_log::{Cursor, Filter, Head, OperationHistory};
 use redress_types::{Clock as _, SystemClock, Timestamp};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::read::about;
 use crate::Exit;
 use crate::cli::{Global, List, Since};
-use crate::database::{Place, program};
-use crate::text::{escape, json_line, moment, print, short, table};
+use crate::database::{Place, program, quoted};
+use crate::text::{json_line, moment, print, short, table};
 
 /// Prints a page.
 pub(crate) async fn list(
@@ -27,7 +28,7 @@ pub(crate) async fn list(
     let next = page.next.map(|Cursor(next)| next);
     if global.json {
         for head in &page.operations {
-            print(&json_line(&object(head))?)?;
+            print(&json_line(&shape::head(head))?)?;
         }
         print(&json_line(&json!({"type": "page", "next": next}))?)?;
         return Ok(Exit::DONE);
@@ -63,40 +64,9 @@ fn options(asked: &List, since: Option<Timestamp>) -> String {
     text
 }
 
-/// As one word of a shell.
-fn quoted(word: &str) -> String {
-    format!("'{}'", escape(word).replace('\'', "'\\''"))
-}
-
 fn row(head: &Head) -> Vec<String> {
     let (target, title) = about(head);
     let reason = head.reason.as_deref().map(|reason| short(reason, 60)).unwrap_or_default();
     let (state, level) = (head.state.to_string(), head.level.to_string());
     vec![moment(head.accepted_at), head.name.clone(), state, target, level, title, reason]
-}
-
-/// A head as programs read it. Times are RFC 3339.
-pub(crate) fn object(head: &Head) -> Value {
-    json!({
-        "type": "operation",
-        "id": head.id,
-        "name": head.name,
-        "state": head.state,
-        "reason": head.reason,
-        "target": head.target.to_string(),
-        "environment": head.target.environment,
-        "service": head.target.service,
-        "strategy": head.strategy,
-        "level": head.level,
-        "title": head.title,
-        "fingerprint": head.fingerprint,
-        "seq": head.seq,
-        "epoch": head.epoch,
-        "held_by": head.session,
-        "owed": head.owed,
-        "accepted_at": head.accepted_at.to_string(),
-        "updated_at": head.updated_at.to_string(),
-        "ended_at": head.ended_at.map(|at| at.to_string()),
-        "wake_at": head.wake_at.map(|at| at.to_string()),
-    })
 }

@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 
 use anyhow::Error;
+use redress_api::read::Shown;
+use redress_api::shape;
 use redress_fsm::State;
-use redress_operation_log::summary::{StepLine, Summary};
-use redress_operation_log::{Head, InboxRow, LateResult, OperationHistory, OutboxRow, OutboxState, Request};
+use redress_operation_log::summary::StepLine;
+use redress_operation_log::{OperationHistory, OutboxRow, OutboxState, Request};
 use redress_types::{Clock as _, Phase, SystemClock, show_duration};
-use serde_json::{Value, json};
 
-use super::read::{self, Folded};
+use super::read::find;
 use crate::Exit;
 use crate::cli::Global;
 use crate::database::{Place, program};
@@ -19,18 +20,6 @@ use crate::text::{count, escape, json_line, millis, moment, print, short};
 /// Alerts that fit on the screen beside the rest.
 const ALERTS_SHOWN: usize = 10;
 
-/// Everything that the screen shows.
-struct Screen {
-    folded: Folded,
-    summary: Summary,
-    late: Vec<LateResult>,
-    owes: Vec<OutboxRow>,
-    /// Requests that nobody has folded in yet.
-    asked: Vec<InboxRow>,
-    /// It goes on by itself: an engine is there for it. `None`: it has ended.
-    attended: Option<bool>,
-}
-
 /// Prints it.
 pub(crate) async fn show(
     global: &Global,
@@ -38,59 +27,23 @@ pub(crate) async fn show(
     place: &Place,
     text: &str,
 ) -> Result<Exit, Error> {
-    let head = read::find(history, text).await?;
-    let folded = read::fold(history, head.id).await?;
-    let summary = folded.summary(history).await?;
-    let late = history.late_results(head.id).await?;
-    let owes = history.outbox_of(head.id).await?;
-    let asked = history.inbox(head.id, head.folded_request).await?;
-    let attended = if head.state.is_ended() { None } else { Some(attended(history, &head).await?) };
-    let screen = Screen { folded, summary, late, owes, asked, attended };
+    let head = find(history, text).await?;
+    let shown = Shown::read(history, head.id).await?;
     if global.json {
-        print(&json_line(&screen.object()?)?)?;
+        print(&json_line(&shape::operation(&shown)?)?)?;
     } else {
-        print(&screen.text(place))?;
+        print(&Screen(&shown).text(place))?;
     }
     Ok(Exit::DONE)
 }
 
-/// Whether the engine that holds it, or else any engine, is at work.
-async fn attended(history: &dyn OperationHistory, head: &Head) -> Result<bool, Error> {
-    let sessions = history.status().await?.sessions;
-    Ok(match head.session {
-        Some(holder) => sessions.iter().any(|session| session.id == holder),
-        None => !sessions.is_empty(),
-    })
-}
+/// The operation as people read it.
+struct Screen<'a>(&'a Shown);
 
-impl Screen {
-    fn object(&self) -> Result<Value, Error> {
-        let mut object = serde_json::to_value(&self.summary)?;
-        let late = self.late.iter().map(|late| {
-            json!({"key": late.key.to_string(), "epoch": late.epoch, "at": late.at.to_string(),
-                   "said": late.said, "reason": late.reason})
-        });
-        let owes = self.owes.iter().map(|row| {
-            json!({"seq": row.seq, "executor": row.executor, "state": row.state, "tries": row.tries,
-                   "due_at": row.due_at.to_string(), "last_error": row.last_error})
-        });
-        object["type"] = json!("operation");
-        object["attended"] = json!(self.attended);
-        object["late_results"] = late.collect();
-        object["owes"] = owes.collect();
-        object["asked"] = self
-            .asked
-            .iter()
-            .map(|row| {
-                json!({"request": row.seq, "by": row.actor, "at": row.at.to_string(), "asks": row.request})
-            })
-            .collect();
-        Ok(object)
-    }
-
+impl Screen<'_> {
     /// Writing to a string cannot fail, so those answers are left.
     fn text(&self, place: &Place) -> String {
-        let summary = &self.summary;
+        let summary = &self.0.summary;
         let mut out = String::new();
         let until = summary.ended_at.unwrap_or_else(|| SystemClock.now());
         let age = show_duration(until.since(summary.accepted_at));
@@ -123,7 +76,7 @@ impl Screen {
 
     fn path(&self, out: &mut String) {
         out.push_str("\npath\n");
-        for passage in &self.summary.path {
+        for passage in &self.0.summary.path {
             let _ = writeln!(
                 out,
                 "  {}  {:<17} by {}",
@@ -135,11 +88,11 @@ impl Screen {
     }
 
     fn steps(&self, out: &mut String) {
-        if self.summary.steps.is_empty() {
+        if self.0.summary.steps.is_empty() {
             return;
         }
         out.push_str("\nsteps\n");
-        for step in &self.summary.steps {
+        for step in &self.0.summary.steps {
             let _ = writeln!(out, "  {}", step_line(step));
             if !step.detail.is_empty() {
                 let _ = writeln!(out, "    {}", escape(&step.detail));
@@ -148,8 +101,8 @@ impl Screen {
     }
 
     fn waits(&self, out: &mut String, place: &Place) {
-        let Some(waits) = &self.summary.waits else { return };
-        if self.attended == Some(false) && self.summary.state != State::Suspended {
+        let Some(waits) = &self.0.summary.waits else { return };
+        if self.0.attended == Some(false) && self.0.summary.state != State::Suspended {
             let _ = writeln!(out, "\nwaits for an engine: none is at work on it; the next one goes on");
             let _ = writeln!(out, "  go on: {} run{}", program(), place.as_option());
             let _ = writeln!(out, "  with {}, since {}", escape(&waits.on), moment(waits.since));
@@ -161,14 +114,14 @@ impl Screen {
         if let Some(holder) = waits.holder {
             let _ = writeln!(out, "  held up by {holder}");
         }
-        if self.summary.state == State::Suspended {
-            let command = resolve_command(&self.folded.operation, &self.summary.name, place);
+        if self.0.summary.state == State::Suspended {
+            let command = resolve_command(&self.0.folded.operation, &self.0.summary.name, place);
             let _ = writeln!(out, "  decide: {command}");
         }
     }
 
     fn alerts(&self, out: &mut String) {
-        let alerts = &self.summary.alerts;
+        let alerts = &self.0.summary.alerts;
         let _ = writeln!(out, "\n{}", count(alerts.len(), "alert"));
         for alert in alerts.iter().take(ALERTS_SHOWN) {
             let over = alert.resolved_at.map(|at| format!(", over since {}", moment(at))).unwrap_or_default();
@@ -185,12 +138,12 @@ impl Screen {
     }
 
     fn afterwards(&self, out: &mut String) {
-        if !self.asked.is_empty() {
+        if !self.0.asked.is_empty() {
             out.push_str(
                 "\nasked, and not answered yet: the engine that goes on with it looks at this first\n",
             );
         }
-        for row in &self.asked {
+        for row in &self.0.asked {
             let asks = match &row.request {
                 Request::Join { alert } => format!("count alert {}", alert.id),
                 Request::Resolved { alert, .. } => format!("alert {alert} is over, says its source"),
@@ -206,20 +159,20 @@ impl Screen {
                 escape(&asks)
             );
         }
-        if !self.late.is_empty() {
+        if !self.0.late.is_empty() {
             out.push_str("\nlate results, which do not count\n");
         }
-        for late in &self.late {
+        for late in &self.0.late {
             let (said, reason) = (escape(&late.said), escape(&late.reason));
             let _ = writeln!(out, "  {}  {}: {said} ({reason})", moment(late.at), late.key);
         }
-        let open = self.owes.iter().filter(|row| is_open(row)).count();
-        if self.owes.is_empty() {
+        let open = self.0.owes.iter().filter(|row| is_open(row)).count();
+        if self.0.owes.is_empty() {
             out.push_str("\nowes nothing\n");
             return;
         }
-        let _ = writeln!(out, "\nowes {open} of {} deliveries", self.owes.len());
-        for row in self.owes.iter().filter(|row| is_open(row)) {
+        let _ = writeln!(out, "\nowes {open} of {} deliveries", self.0.owes.len());
+        for row in self.0.owes.iter().filter(|row| is_open(row)) {
             let error = row.last_error.as_deref().map(|e| format!(": {}", escape(e))).unwrap_or_default();
             let executor = escape(&row.executor);
             let _ = writeln!(

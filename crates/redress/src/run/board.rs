@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Error;
+use redress_api::read;
 use redress_engine::{Observed, Registry};
 use redress_fsm::State;
 use redress_operation_log::{Entry, Filter, Operation, OperationHistory};
 use redress_types::{OperationId, Timestamp};
-
-use crate::operations::read;
 
 /// The states that are not the end.
 const UNFINISHED: [State; 8] = [
@@ -111,7 +110,7 @@ impl Board {
         for id in found.into_iter().rev() {
             match read::fold(&*self.history, id).await {
                 Ok(folded) => self.insert(Arc::new(folded.operation), mine),
-                Err(error) => crate::complain(&error),
+                Err(error) => crate::complain(&error.into()),
             }
         }
         Ok(())

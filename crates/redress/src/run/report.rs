@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Error;
+use redress_api::read;
 use redress_fsm::State;
 use redress_operation_log::OperationHistory;
 use redress_operation_log::summary::verified;
@@ -13,7 +14,6 @@ use super::board::{Board, Line};
 use super::display::{Display, resolve_command};
 use crate::Exit;
 use crate::database::{Place, program};
-use crate::operations::read;
 use crate::text::{count, escape, moment, short};
 
 /// What became of a run, beyond its operations.

@@ -2,11 +2,10 @@
 
 use anyhow::{Context as _, Error};
 use async_trait::async_trait;
-use redress_api::{
-    Comment, Issue, IssueError, IssuePage, IssueQuery, IssueReader, IssueState, Pull, PullError,
-};
+use redress_api::{IssueError, IssuePage, IssueQuery, IssueReader, Pull, PullError};
 use redress_executors::{AlertmanagerAlerts, Egress, Url};
 use redress_persistence::{self as tables, ReadError};
+use redress_types::{Comment, Issue};
 
 /// Issues as the alert tables have them.
 pub(super) struct Issues(pub tables::Issues);
@@ -14,33 +13,19 @@ pub(super) struct Issues(pub tables::Issues);
 #[async_trait]
 impl IssueReader for Issues {
     async fn list(&self, query: &IssueQuery) -> Result<IssuePage, IssueError> {
-        let state = query.state.map(|state| match state {
-            IssueState::Open => tables::IssueState::Open,
-            IssueState::Closed => tables::IssueState::Closed,
-        });
         let start = query.start.as_deref().unwrap_or_default();
-        let page = self.0.list(state, start, query.limit).await.map_err(|error| match error {
+        let page = self.0.list(query.state, start, query.limit).await.map_err(|error| match error {
             ReadError::Cursor(_) => IssueError::Cursor,
             ReadError::Tables(error) => refused(error),
         })?;
         let next = Some(page.next).filter(|next| !next.is_empty());
-        Ok(IssuePage { items: page.items.into_iter().map(issue).collect(), next })
+        Ok(IssuePage { items: page.items, next })
     }
 
     async fn get(&self, id: &str) -> Result<Option<(Issue, Vec<Comment>)>, IssueError> {
         let found = self.0.get(id).await.map_err(refused)?;
-        Ok(found.map(|found| {
-            let comments = found.comments.into_iter();
-            let comments =
-                comments.map(|one| Comment { created_at: one.created_at, content: one.content }).collect();
-            (issue(found.issue), comments)
-        }))
+        Ok(found.map(|found| (found.issue, found.comments)))
     }
-}
-
-fn issue(from: tables::Issue) -> Issue {
-    let tables::Issue { id, state, level, alert_state, title, labels, alert_since } = from;
-    Issue { id, state, level, alert_state, title, labels, alert_since }
 }
 
 fn refused(error: tables::Error) -> IssueError {
