@@ -68,6 +68,34 @@ create table sessions (
     constraint session_id_is_positive check (id > 0)
 ) with (fillfactor = 40);
 
+-- Counts on by what a session appends now, and answers the position before it. From here to the commit nobody else
+-- appends: that gives positions their order. Who waits here for somebody's commit goes on with what stands then; in
+-- the statement itself Postgres would begin all of its parts anew for that.
+-- `waits_then`: what was seen of `waits`, when something is freed that may be waited for.
+create function take_places(
+    taken bigint, switches_then bigint, waits_then bigint, appender bigint, begun bigint,
+    w1 bigint, w2 bigint, w3 bigint, w4 bigint)
+returns bigint language plpgsql volatile as $$
+declare
+    base bigint;
+    switches_now bigint;
+    waits_now bigint;
+begin
+    update meta set position = position + taken where one = 1
+        returning position - taken, switch_changes, waits into base, switches_now, waits_now;
+    if switches_now <> switches_then or waits_now <> waits_then then
+        return look_again();
+    end if;
+    update sessions set entries = entries + taken, operations = operations + begun, digest_1 = digest_1 # w1,
+        digest_2 = digest_2 # w2, digest_3 = digest_3 # w3, digest_4 = digest_4 # w4
+        where id = appender and closed_at is null;
+    if not found then
+        return look_again();
+    end if;
+    return base;
+end
+$$;
+
 -- Plans by the hash of their bytes: an operation keeps the one it began with. Stored before the first append that
 -- names them, so a plan may stand here that no operation has.
 create table plans (
@@ -242,6 +270,20 @@ begin
         select 1 from unnest(ns, keys, afters, rooms) b(n, key, after, room)
         where b.n <> all(barred)
             and (select count(*) from reservations r where r.key = b.key and r.at > b.after) >= b.room)
+    then
+        return look_again();
+    end if;
+    return 0;
+end
+$$;
+
+-- Looks at the holds once more when nobody else can leave one behind. Who is among `barred` is left out.
+create function holds_are_over(ns integer[], keys text[], ats bigint[], barred integer[])
+returns bigint language plpgsql volatile as $$
+begin
+    if exists (
+        select 1 from unnest(ns, keys, ats) h(n, key, at) join holds t on t.key = h.key
+        where t.next_allowed_at > h.at and h.n <> all(barred))
     then
         return look_again();
     end if;

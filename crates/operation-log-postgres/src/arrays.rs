@@ -1,24 +1,24 @@
-//! The parameters of the one statement: a column of every append in one array.
+//! The parameters of the one statement, in arrays: `crate::sql` says which is which.
 
 use redress_operation_log::{Append, Begin};
 
 use crate::fast::claim;
 use crate::holding::version;
 use crate::shared::Query;
-use crate::values::{Uid, int, maybe, text, words};
+use crate::values::{Bytes, Uid, int, maybe, text, words};
 
 type Texts = Vec<Option<String>>;
 
-/// What every append brings.
+/// What every append brings, by its number.
 #[derive(Default)]
-struct Common {
-    n: Vec<i32>,
+pub(crate) struct Appends {
+    /// The numbers of those that follow an earlier one.
+    follows: Vec<i32>,
     id: Vec<Uid>,
-    session: Vec<i64>,
     epoch: Vec<i64>,
-    hash: Vec<[u8; 32]>,
-    words: [Vec<i64>; 4],
-    body: Vec<std::sync::Arc<[u8]>>,
+    hashes: Vec<u8>,
+    words: Vec<i64>,
+    body: Vec<Bytes>,
     state: Vec<&'static str>,
     at: Vec<i64>,
     wake_at: Vec<Option<i64>>,
@@ -27,26 +27,23 @@ struct Common {
     reason: Texts,
     format: Vec<i16>,
     machine: Vec<i16>,
-    owes: Vec<i64>,
-    fingerprint: Texts,
-    sameness: Texts,
-    slot: Texts,
+    expected: Vec<i64>,
+    folded: Vec<i64>,
 }
 
-impl Common {
-    fn push(&mut self, n: i32, append: &Append) {
+impl Appends {
+    pub(crate) fn push(&mut self, n: i32, append: &Append) {
         let standing = &append.standing;
         let held = standing.held && append.ends.is_none();
         let at = standing.wake_at.filter(|_| append.ends.is_none()).map(|at| at.as_micros());
-        self.n.push(n);
-        self.id.push(Uid(append.operation));
-        self.session.push(int(append.session.0));
-        self.epoch.push(int(append.epoch.0));
-        self.hash.push(append.hash.0);
-        for (all, word) in self.words.iter_mut().zip(words(&append.hash)) {
-            all.push(word);
+        if append.begin.is_none() {
+            self.follows.push(n);
         }
-        self.body.push(append.body.clone());
+        self.id.push(Uid(append.operation));
+        self.epoch.push(int(append.epoch.0));
+        self.hashes.extend_from_slice(&append.hash.0);
+        self.words.extend(words(&append.hash));
+        self.body.push(Bytes(append.body.clone()));
         self.state.push(standing.state.into());
         self.at.push(append.now.as_micros());
         self.wake_at.push(at.filter(|_| !held));
@@ -55,29 +52,19 @@ impl Common {
         self.reason.push(maybe(standing.reason.as_deref()).map(Into::into));
         self.format.push(version(append.versions.format));
         self.machine.push(version(append.versions.table));
-        self.owes.push(int(append.outbox.len() as u64));
-        let owned = |kind| claim(append, kind).map(Into::into);
-        self.fingerprint.push(owned("fingerprint"));
-        self.sameness.push(owned("sameness"));
-        self.slot.push(owned("slot"));
+        self.expected.push(int(append.expected_seq));
+        self.folded.push(int(standing.folded_request));
     }
 
-    /// 22 parameters.
-    fn bind(self, query: Query<'_>) -> Query<'_> {
-        let [one, two, three, four] = self.words;
-        // Only so do arrays of bytes without a length of their own go as one parameter.
-        let body: Vec<Vec<u8>> = self.body.iter().map(|body| body.to_vec()).collect();
+    /// 16 parameters.
+    pub(crate) fn bind(self, query: Query<'_>) -> Query<'_> {
         query
-            .bind(self.n)
+            .bind(self.follows)
             .bind(self.id)
-            .bind(self.session)
             .bind(self.epoch)
-            .bind(self.hash)
-            .bind(one)
-            .bind(two)
-            .bind(three)
-            .bind(four)
-            .bind(body)
+            .bind(self.hashes)
+            .bind(self.words)
+            .bind(self.body)
             .bind(self.state)
             .bind(self.at)
             .bind(self.wake_at)
@@ -86,50 +73,50 @@ impl Common {
             .bind(self.reason)
             .bind(self.format)
             .bind(self.machine)
-            .bind(self.owes)
-            .bind(self.fingerprint)
-            .bind(self.sameness)
-            .bind(self.slot)
+            .bind(self.expected)
+            .bind(self.folded)
     }
 }
 
-/// Appends to operations that exist.
+/// What an append takes and frees, by its number.
 #[derive(Default)]
-pub(crate) struct Follows {
-    common: Common,
-    expected: Vec<i64>,
-    folded: Vec<i64>,
+pub(crate) struct Rights {
+    fingerprint: Texts,
+    sameness: Texts,
+    slot: Texts,
     ends: Vec<bool>,
     hold: Texts,
     next_allowed_at: Vec<Option<i64>>,
     refund: Vec<bool>,
-    claims: bool,
+    any: bool,
 }
 
-impl Follows {
-    pub(crate) fn push(&mut self, n: i32, append: &Append) {
-        self.common.push(n, append);
-        self.expected.push(int(append.expected_seq));
-        self.folded.push(int(append.standing.folded_request));
-        let hold = append.ends.as_ref().and_then(|ending| ending.hold.as_ref());
-        self.ends.push(append.ends.is_some());
+impl Rights {
+    pub(crate) fn push(&mut self, append: &Append) {
+        let owned = |kind| claim(append, kind).map(Into::into);
+        let ending = append.ends.as_ref();
+        let hold = ending.and_then(|ending| ending.hold.as_ref());
+        self.fingerprint.push(owned("fingerprint"));
+        self.sameness.push(owned("sameness"));
+        self.slot.push(owned("slot"));
+        self.ends.push(ending.is_some());
         self.hold.push(hold.map(|(key, _)| text(key).into_owned()));
         self.next_allowed_at.push(hold.map(|(_, at)| at.as_micros()));
-        self.refund.push(append.ends.as_ref().is_some_and(|ending| ending.refund));
-        self.claims |= !append.claims.is_empty();
+        self.refund.push(ending.is_some_and(|ending| ending.refund));
+        self.any |= ending.is_some() || !append.claims.is_empty();
     }
 
     /// Whether none of them takes a claim or ends.
-    pub(crate) fn is_plain(&self) -> bool {
-        !self.claims && !self.ends.contains(&true)
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.any
     }
 
-    /// 28 parameters.
+    /// 7 parameters.
     pub(crate) fn bind(self, query: Query<'_>) -> Query<'_> {
-        self.common
-            .bind(query)
-            .bind(self.expected)
-            .bind(self.folded)
+        query
+            .bind(self.fingerprint)
+            .bind(self.sameness)
+            .bind(self.slot)
             .bind(self.ends)
             .bind(self.hold)
             .bind(self.next_allowed_at)
@@ -140,7 +127,7 @@ impl Follows {
 /// Appends that begin an operation.
 #[derive(Default)]
 pub(crate) struct Begins {
-    common: Common,
+    n: Vec<i32>,
     name: Vec<String>,
     environment: Vec<String>,
     service: Vec<String>,
@@ -156,8 +143,8 @@ pub(crate) struct Begins {
 }
 
 impl Begins {
-    pub(crate) fn push(&mut self, n: i32, append: &Append, begin: &Begin) {
-        self.common.push(n, append);
+    pub(crate) fn push(&mut self, n: i32, begin: &Begin) {
+        self.n.push(n);
         self.name.push(text(&begin.name).into_owned());
         self.environment.push(text(&begin.target.environment).into_owned());
         self.service.push(text(&begin.target.service).into_owned());
@@ -173,13 +160,13 @@ impl Begins {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.name.is_empty()
+        self.n.is_empty()
     }
 
-    /// 34 parameters.
+    /// 13 parameters.
     pub(crate) fn bind(self, query: Query<'_>) -> Query<'_> {
-        self.common
-            .bind(query)
+        query
+            .bind(self.n)
             .bind(self.name)
             .bind(self.environment)
             .bind(self.service)
@@ -198,6 +185,8 @@ impl Begins {
 /// Outbox rows.
 #[derive(Default)]
 pub(crate) struct Owes {
+    /// How many each append owes, by its number.
+    counts: Vec<i64>,
     n: Vec<i32>,
     place: Vec<i64>,
     executor: Vec<String>,
@@ -207,6 +196,7 @@ pub(crate) struct Owes {
 
 impl Owes {
     pub(crate) fn push(&mut self, n: i32, append: &Append) {
+        self.counts.push(int(append.outbox.len() as u64));
         for (place, owe) in (0..).zip(&append.outbox) {
             self.n.push(n);
             self.place.push(place);
@@ -220,9 +210,10 @@ impl Owes {
         self.n.is_empty()
     }
 
-    /// 5 parameters.
+    /// 6 parameters.
     pub(crate) fn bind(self, query: Query<'_>) -> Query<'_> {
-        query.bind(self.n).bind(self.place).bind(self.executor).bind(self.order_key).bind(self.content)
+        let query = query.bind(self.counts).bind(self.n).bind(self.place).bind(self.executor);
+        query.bind(self.order_key).bind(self.content)
     }
 }
 

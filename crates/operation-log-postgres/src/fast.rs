@@ -2,10 +2,10 @@
 //! through `append`, which gives every refusal its words.
 //!
 //! The statement is a transaction of its own, so a lone append is one round trip. It looks at everything as it stood
-//! when it began, then locks the row of `meta`, which gives the positions, and writes. What others may have changed
-//! in between is guarded: heads are compared once more when they are locked, claims, alert and operation ids are
-//! unique, for switches and waiters `meta` counts the changes, and budgets are counted once more behind the lock.
-//! The parts of the SQL are in `sql`.
+//! when it began, then locks the row of `meta` (`take_places`), which gives the positions, and writes. What others may
+//! have changed in between is guarded: heads are compared once more when they are locked, claims, alert and operation
+//! ids are unique, for switches and waiters `meta` counts the changes, and the session, the holds and the budgets are
+//! looked at once more behind the lock. The parts of the SQL are in `sql`.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use redress_types::Timestamp;
 use sqlx::PgConnection;
 
 use crate::append::is_coherent;
-use crate::arrays::{Begins, Follows, Owes, Pays};
+use crate::arrays::{Appends, Begins, Owes, Pays, Rights};
 use crate::shared::{Query, Shared};
 use crate::sql::Form;
 use crate::values::{Columns, int, micros, text};
@@ -52,55 +52,57 @@ pub(crate) fn claim<'a>(append: &'a Append, kind: &str) -> Option<std::borrow::C
     append.claims.iter().find(|claim| claim.kind() == kind).map(Claim::key).map(text)
 }
 
-/// Runs the statement over appends that [`fits`], no two of which are of one operation, alert or claim. They are
-/// sorted by operation, so that two engines lock heads in one order. `switches` is how often switches had changed
-/// when the writer last looked; when they have changed since, the statement is taken back.
+/// Runs the statement over appends of one session that [`fits`], no two of which are of one operation, alert or claim.
+/// They are sorted by operation, so that two engines lock heads in one order. `switches` is how often switches had
+/// changed when the writer last looked; when they have changed since, the statement is taken back.
 pub(crate) async fn run(
     conn: &mut PgConnection,
     shared: &Shared,
     appends: &[&Append],
     switches: u64,
 ) -> Result<Taken, sqlx::Error> {
-    let (mut follows, mut begins, mut owes) = (Follows::default(), Begins::default(), Owes::default());
-    let (mut pays, mut bars) = (Pays::default(), Bars::default());
-    let mut sessions: Vec<i64> = Vec::with_capacity(1);
-    for (n, append) in (0..).zip(appends) {
-        match &append.begin {
-            Some(begin) => begins.push(n, append, begin),
-            None => follows.push(n, append),
+    let (mut all, mut rights, mut begins) = (Appends::default(), Rights::default(), Begins::default());
+    let (mut owes, mut pays, mut bars) = (Owes::default(), Pays::default(), Bars::default());
+    let session = appends.first().map_or(0, |append| int(append.session.0));
+    for (n, append) in (1..).zip(appends) {
+        all.push(n, append);
+        rights.push(append);
+        if let Some(begin) = &append.begin {
+            begins.push(n, begin);
         }
         owes.push(n, append);
         pays.push(n, append);
         bars.push(n, append, switches);
-        let session = int(append.session.0);
-        if !sessions.contains(&session) {
-            sessions.push(session);
-        }
     }
-    let plain = follows.is_plain() && bars.is_empty();
-    let form = match (owes.is_empty() && pays.is_empty(), begins.is_empty(), plain) {
-        (false, _, _) => Form::Owing,
-        (true, false, _) => Form::Full,
-        (true, true, false) => Form::Following,
-        (true, true, true) => Form::Plain,
+    let form = if !(owes.is_empty() && pays.is_empty() && bars.budgets.n.is_empty()) {
+        Form::Owing
+    } else if !begins.is_empty() {
+        Form::Full
+    } else if !(rights.is_empty() && bars.is_empty()) {
+        Form::Following
+    } else {
+        Form::Plain
     };
     // Each form names the parameters of those before it and some more.
-    let query = sqlx::query(form.sql()).bind(shared.clock()).bind(sessions).bind(int(switches));
-    let query = follows.bind(query);
-    let query = match form {
-        Form::Plain => query,
-        Form::Following => bars.bind(query),
-        Form::Full => begins.bind(bars.bind(query)),
-        Form::Owing => pays.bind(owes.bind(begins.bind(bars.bind(query)))),
-    };
+    let mut query = sqlx::query(form.sql()).bind(shared.clock()).bind(session).bind(int(switches));
+    query = all.bind(query);
+    if form >= Form::Following {
+        query = bars.before.bind(rights.bind(query));
+    }
+    if form >= Form::Full {
+        query = begins.bind(query);
+    }
+    if form == Form::Owing {
+        query = pays.bind(owes.bind(bars.budgets.bind(query)));
+    }
     // To its end: the statement is committed only then.
     let rows = query.fetch_all(conn).await?;
     let mut taken = Taken { recorded: HashMap::with_capacity(rows.len()), woke: false };
     for row in &rows {
         let mut row = Columns::of(row);
         let n: i32 = row.get()?;
-        let (position, inbox, switches, woken) = (row.count()?, row.count()?, row.count()?, row.count()?);
-        let n = usize::try_from(n).map_err(|error| row.wrong(error))?;
+        let (position, inbox, woken) = (row.count()?, row.count()?, row.count()?);
+        let n = usize::try_from(n - 1).map_err(|error| row.wrong(error))?;
         taken.recorded.insert(n, Recorded { position, before: false, current: true, inbox, switches });
         taken.woke |= woken > 0 || appends.get(n).is_some_and(|append| rings(append));
     }
@@ -114,12 +116,18 @@ pub(crate) fn rings(append: &Append) -> bool {
     !append.outbox.is_empty() || (append.ends.is_none() && due)
 }
 
-/// What must not be in the way: holds, budgets, and switches where any was ever changed.
+/// What must not be in the way.
 #[derive(Default)]
 struct Bars {
+    before: Before,
+    budgets: Budgets,
+}
+
+/// Holds, and switches where any was ever changed.
+#[derive(Default)]
+struct Before {
     holds: (Vec<i32>, Vec<String>, Vec<i64>),
     switches: (Vec<i32>, Vec<String>),
-    budgets: Budgets,
 }
 
 /// Shares of budgets.
@@ -138,15 +146,16 @@ struct Budgets {
 
 impl Bars {
     fn push(&mut self, n: i32, append: &Append, switches: u64) {
+        let before = &mut self.before;
         for key in &append.conditions.holds {
-            self.holds.0.push(n);
-            self.holds.1.push(text(key).into_owned());
-            self.holds.2.push(append.now.as_micros());
+            before.holds.0.push(n);
+            before.holds.1.push(text(key).into_owned());
+            before.holds.2.push(append.now.as_micros());
         }
         // Where none was ever changed, none is off; and that none was is looked at again with the positions.
         for key in append.conditions.switches.iter().filter(|_| switches > 0) {
-            self.switches.0.push(n);
-            self.switches.1.push(text(key).into_owned());
+            before.switches.0.push(n);
+            before.switches.1.push(text(key).into_owned());
         }
         for budget in &append.conditions.budgets {
             self.budgets.push(n, append.now, budget);
@@ -154,24 +163,15 @@ impl Bars {
     }
 
     fn is_empty(&self) -> bool {
-        self.holds.0.is_empty() && self.switches.0.is_empty() && self.budgets.n.is_empty()
+        self.before.holds.0.is_empty() && self.before.switches.0.is_empty() && self.budgets.n.is_empty()
     }
+}
 
-    /// 11 parameters.
+impl Before {
+    /// 5 parameters.
     fn bind(self, query: Query<'_>) -> Query<'_> {
-        let (holds, switches, budgets) = (self.holds, self.switches, self.budgets);
-        query
-            .bind(holds.0)
-            .bind(holds.1)
-            .bind(holds.2)
-            .bind(switches.0)
-            .bind(switches.1)
-            .bind(budgets.n)
-            .bind(budgets.key)
-            .bind(budgets.at)
-            .bind(budgets.after)
-            .bind(budgets.window)
-            .bind(budgets.room)
+        let (holds, switches) = (self.holds, self.switches);
+        query.bind(holds.0).bind(holds.1).bind(holds.2).bind(switches.0).bind(switches.1)
     }
 }
 
@@ -187,5 +187,11 @@ impl Budgets {
         self.at.push(now.as_micros());
         self.after.push(now.minus(budget.window).as_micros());
         self.window.push(micros(budget.window));
+    }
+
+    /// 6 parameters.
+    fn bind(self, query: Query<'_>) -> Query<'_> {
+        let query = query.bind(self.n).bind(self.key).bind(self.at).bind(self.after);
+        query.bind(self.window).bind(self.room)
     }
 }

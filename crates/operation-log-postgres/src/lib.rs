@@ -16,6 +16,7 @@ mod fault;
 mod heads;
 mod holding;
 mod inbox;
+mod lane;
 mod log;
 mod marks;
 mod open;

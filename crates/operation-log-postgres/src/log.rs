@@ -89,7 +89,7 @@ impl PostgresLog {
         let mut conn =
             database.connect(options).await.map_err(|error| crate::fault::to_error(&log, error))?;
         let Found { durability, log_id, me } = open::check(&mut conn, &log, options).await?;
-        // The listener's is made when it is needed; this one goes to the batches.
+        // The listener's and the batches' are made when they are needed.
         let (pool, bell) = (database.pool(options), Bell::new());
         let channel = format!("redress_{}", log_id.replace('-', "_"));
         let shared = Arc::new(Shared::new(log, pool.clone(), options, bell.clone()));

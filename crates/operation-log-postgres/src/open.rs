@@ -32,7 +32,7 @@ pub enum Migrate {
 pub struct Options {
     /// Whether opening may change the schema; yes by default.
     pub migrate: Migrate,
-    /// Connections beside the two for appends and for listening; 4 by default.
+    /// Connections beside three: two for appends, one for listening; 4 by default.
     pub connections: u32,
     /// How long a call waits for a connection, also while the server is away; 5 seconds by default.
     pub acquire_timeout: Duration,

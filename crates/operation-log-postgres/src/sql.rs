@@ -3,141 +3,188 @@
 //! Its parts run in the order in which they need each other. `moved` and `fresh` are the appends that are taken,
 //! `place` locks the row of `meta` and gives them their positions, and what follows writes. Rows of one part are
 //! numbered in the order in which they stand, which is the same each time the part is read.
+//!
+//! The parameters are arrays with one value for each append, read by its number `n`, from 1, where they are needed:
+//! what goes from part to part is numbers. (`unnest` over so many arrays copies every value three times, which cost
+//! more than writing the rows.) `crate::arrays` and `crate::fast` bind them:
+//!
+//! | form | parameters |
+//! |---|---|
+//! | all | `$1` the clock, `$2` the session, `$3` switches, `$4` the numbers of those that follow |
+//! | | `$5` id, `$6` epoch, `$7` hashes end to end, `$8` their words end to end, `$9` body |
+//! | | `$10` state, `$11` at, `$12` wake_at, `$13` held_until, `$14` held, `$15` reason, `$16` format, `$17` machine |
+//! | | `$18` expected, `$19` folded |
+//! | from [`Form::Following`] | `$20` fingerprint, `$21` sameness, `$22` slot, `$23` ends, `$24` hold, `$25` next_allowed_at, `$26` refund |
+//! | | holds: `$27` n, `$28` key, `$29` at; switches: `$30` n, `$31` key |
+//! | from [`Form::Full`] | `$32` the numbers of those that begin, and in their order: `$33` name, `$34` environment |
+//! | | `$35` service, `$36` strategy, `$37` plan, `$38` level, `$39` title, `$40` alert, `$41` problem |
+//! | | `$42` the alert's service, `$43` alert_since, `$44` seen_at |
+//! | [`Form::Owing`] | budgets: `$45` n, `$46` key, `$47` at, `$48` after, `$49` window, `$50` room |
+//! | | `$51` how many outbox rows an append owes |
+//! | | outbox: `$52` n, `$53` place, `$54` executor, `$55` order_key, `$56` content |
+//! | | payloads: `$57` n, `$58` place, `$59` salt, `$60` bytes |
 
-/// The parameters of [`crate::arrays::Follows`], as rows.
-macro_rules! follows {
-    () => {
-        "unnest($4::int[], $5::uuid[], $6::bigint[], $7::bigint[], $8::bytea[], $9::bigint[], $10::bigint[],
-             $11::bigint[], $12::bigint[], $13::bytea[], $14::text[], $15::bigint[], $16::bigint[], $17::bigint[],
-             $18::bool[], $19::text[], $20::smallint[], $21::smallint[], $22::bigint[], $23::text[], $24::text[],
-             $25::text[], $26::bigint[], $27::bigint[], $28::bool[], $29::text[], $30::bigint[], $31::bool[])
-         as i(n, id, session, epoch, hash, w1, w2, w3, w4, body, state, at, wake_at, held_until, held, reason,
-             format, machine, owes, fingerprint, sameness, slot, expected, folded, ends, hold, next_allowed_at,
-             refund)"
-    };
-}
-
-/// The parameters of [`crate::arrays::Begins`], as rows.
-macro_rules! begins {
-    () => {
-        "unnest($43::int[], $44::uuid[], $45::bigint[], $46::bigint[], $47::bytea[], $48::bigint[], $49::bigint[],
-             $50::bigint[], $51::bigint[], $52::bytea[], $53::text[], $54::bigint[], $55::bigint[], $56::bigint[],
-             $57::bool[], $58::text[], $59::smallint[], $60::smallint[], $61::bigint[], $62::text[], $63::text[],
-             $64::text[], $65::text[], $66::text[], $67::text[], $68::text[], $69::bytea[], $70::text[],
-             $71::text[], $72::text[], $73::text[], $74::text[], $75::bigint[], $76::bigint[])
-         as b(n, id, session, epoch, hash, w1, w2, w3, w4, body, state, at, wake_at, held_until, held, reason,
-             format, machine, owes, fingerprint, sameness, slot, name, environment, service, strategy, plan, level,
-             title, alert, problem, alert_service, alert_since, seen_at)"
-    };
-}
-
-/// The sessions that are open, and how often something had begun to wait when the statement began.
+/// Whether the session is open, and how often something had begun to wait when the statement began.
 macro_rules! alive {
     () => {
-        "with seen as materialized (
-             select waits, coalesce($1::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint) as now
-             from meta where one = 1
-         ), alive as materialized (
-             select array(select s.id from sessions s, seen
-                 where s.id = any($2::bigint[]) and s.closed_at is null and s.expires_at > seen.now) as ids
+        "with alive as materialized (
+             select m.waits, exists (
+                 select 1 from sessions s where s.id = $2 and s.closed_at is null
+                     and s.expires_at > coalesce($1::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint)
+             ) as is_so
+             from meta m where m.one = 1
          )"
     };
 }
 
-/// Who has a hold, a budget or a switch in the way. `room` is what a budget allows, less what earlier appends of the
-/// batch may reserve from it.
+/// Who has a hold, a switch or a budget in the way.
 macro_rules! barred {
-    () => {
-        ", barred as materialized (
+    ($budgets:expr) => {
+        concat!(
+            ", barred as materialized (
              select array(
-                 select h.n from unnest($32::int[], $33::text[], $34::bigint[]) h(n, key, at)
+                 select h.n from unnest($27, $28, $29) h(n, key, at)
                      join holds t on t.key = h.key where t.next_allowed_at > h.at
                  union all
-                 select b.n from unnest($37::int[], $38::text[], $40::bigint[], $42::bigint[]) b(n, key, after, room)
-                     where (select count(*) from reservations r where r.key = b.key and r.at > b.after) >= b.room
-                 union all
-                 select s.n from unnest($35::int[], $36::text[]) s(n, key) join switches t on t.key = s.key) as ns
+                 select s.n from unnest($30, $31) s(n, key) join switches t on t.key = s.key",
+            $budgets,
+            ") as ns
          )"
+        )
+    };
+}
+
+/// `room` is what a budget allows, less what earlier appends of the batch may reserve from it.
+macro_rules! used_up {
+    () => {
+        " union all
+                 select b.n from unnest($45, $46, $48, $50) b(n, key, after, room)
+                     where (select count(*) from reservations r where r.key = b.key and r.at > b.after) >= b.room"
     };
 }
 
 /// The heads that move on: those that stand where the writer saw them, held by it. Compared in a way that no index
 /// answers, a session cannot tempt the planner to look through all that it holds, for each of them.
 macro_rules! moved {
-    ($where:literal) => {
+    ($more:expr, $where:expr) => {
         concat!(
             ", moved as (
-             update operations o set seq = i.expected + 1, hash = i.hash, state = i.state, wake_at = i.wake_at,
-                 held_until = i.held_until, session = case when i.held then o.session end, reason = i.reason,
-                 updated_at = i.at, ended_at = case when i.ends then i.at end, folded_request = i.folded,
-                 owed = o.owed + i.owes, format = greatest(o.format, i.format),
-                 machine = greatest(o.machine, i.machine)
-             from ",
-            follows!(),
-            " where o.id = i.id and o.seq = i.expected and o.session is not distinct from i.session and o.epoch = i.epoch
-                 and o.ended_at is null and o.waits_key is null
-                 and i.folded <= o.inbox and (i.folded = o.inbox or not i.ends)
-                 and i.session = any((select ids from alive)::bigint[])",
+             update operations o set seq = $18[i.n] + 1, hash = substring($7, i.n * 32 - 31, 32), state = $10[i.n],
+                 wake_at = $12[i.n], held_until = $13[i.n], session = case when $14[i.n] then o.session end,
+                 reason = $15[i.n], updated_at = $11[i.n], folded_request = $19[i.n],
+                 format = greatest(o.format, $16[i.n]), machine = greatest(o.machine, $17[i.n])",
+            $more,
+            " from unnest($4) i(n)
+             where o.id = $5[i.n] and o.seq = $18[i.n] and o.session is not distinct from $2
+                 and o.epoch = $6[i.n] and o.ended_at is null and o.waits_key is null and $19[i.n] <= o.inbox
+                 and (select is_so from alive)",
             $where,
-            " returning i.n, o.position as operation, o.seq, i.session, i.hash, i.w1, i.w2, i.w3, i.w4, i.body,
-                 i.at, o.inbox, i.ends, i.fingerprint, i.sameness, i.slot, i.hold, i.next_allowed_at, i.refund
+            " returning i.n, o.position as operation, o.seq, o.inbox
          )"
         )
     };
 }
 
-/// The operations that begin.
+/// Whether nobody has this claim, or it is not asked for.
+macro_rules! free {
+    ($kind:literal, $key:literal) => {
+        concat!(
+            " and (",
+            $key,
+            " is null or not exists (
+                     select 1 from claims c where c.kind = '",
+            $kind,
+            "' and c.key = ",
+            $key,
+            "))"
+        )
+    };
+}
+
+/// A head moves on when nothing is in the way of it; one that ends has folded all that it was asked.
+macro_rules! moved_freely {
+    ($owed:literal) => {
+        moved!(
+            concat!(", ended_at = case when $23[i.n] then $11[i.n] end", $owed),
+            concat!(
+                " and i.n <> all((select ns from barred)::int[]) and ($19[i.n] = o.inbox or not $23[i.n])",
+                free!("slot", "$22[i.n]"),
+                free!("fingerprint", "$20[i.n]"),
+                free!("sameness", "$21[i.n]")
+            )
+        )
+    };
+}
+
+/// The operations that begin, and where each stands among those.
 macro_rules! fresh {
     () => {
         concat!(
             ", fresh as materialized (
-             select b.* from ",
-            begins!(),
-            " where b.session = any((select ids from alive)::bigint[])
-                 and b.n <> all((select ns from barred)::int[])
-                 and not exists (select 1 from alerts a where a.id = b.alert)",
-            "
-                 and (b.slot is null or not exists (
-                     select 1 from claims c where c.kind = 'slot' and c.key = b.slot))
-                 and (b.fingerprint is null or not exists (
-                     select 1 from claims c where c.kind = 'fingerprint' and c.key = b.fingerprint))
-                 and (b.sameness is null or not exists (
-                     select 1 from claims c where c.kind = 'sameness' and c.key = b.sameness)))"
+             select b.n, b.k::int from unnest($32) with ordinality b(n, k)
+             where (select is_so from alive) and b.n <> all((select ns from barred)::int[])
+                 and not exists (select 1 from alerts a where a.id = $40[b.k])",
+            free!("slot", "$22[b.n]"),
+            free!("fingerprint", "$20[b.n]"),
+            free!("sameness", "$21[b.n]"),
+            ")"
         )
     };
 }
 
-/// Locks the row of `meta` and counts the positions on. What was looked at above is taken back when switches have
-/// changed since the writer looked, when something began to wait while claims were being freed, or when a budget was
-/// used up.
+/// Locks the row of `meta`, counts the positions on, and adds to the session's sums. What was looked at above is taken
+/// back when the session was closed or switches have changed since, when something began to wait while claims were
+/// being freed, when a hold was left behind, or when a budget was used up.
 macro_rules! place {
-    ($fresh:literal, $ends:literal, $room:expr) => {
+    ($taken:expr, $ends:literal, $still:expr) => {
         concat!(
             ", tally as materialized (
-             select (select count(*) from moved) as moved, ",
-            $fresh,
-            " as fresh, ",
+             select count(*) as taken, coalesce(sum(begun), 0)::bigint as begun, ",
             $ends,
-            " as ends
-         ), place as (
-             update meta m set position = m.position + t.moved + t.fresh from tally t
-             where m.one = 1 and t.moved + t.fresh > 0
-             returning m.position - t.moved - t.fresh as base, m.position - t.fresh as middle,
-                 m.switch_changes + case
-                     when m.switch_changes <> $3 or (t.ends and m.waits <> (select waits from seen)) then look_again()
-                     else 0 end",
-            $room,
-            " as switches
+            " as ends, bit_xor($8[n * 4 - 3]) as w1, bit_xor($8[n * 4 - 2]) as w2, bit_xor($8[n * 4 - 1]) as w3,
+                 bit_xor($8[n * 4]) as w4
+             from (",
+            $taken,
+            ") x
+         ), locked as materialized (
+             select take_places(t.taken, $3, case when t.ends then (select waits from alive) end, $2, t.begun,
+                 t.w1, t.w2, t.w3, t.w4) as base, t.taken - t.begun as moved
+             from tally t where t.taken > 0
+         ), place as materialized (
+             select base, base + moved as middle",
+            $still,
+            " from locked
          )"
         )
+    };
+}
+
+/// The numbers of what is taken.
+macro_rules! moved_only {
+    () => {
+        "select n, 0 as begun from moved"
+    };
+}
+
+macro_rules! moved_and_fresh {
+    () => {
+        "select n, 0 as begun from moved union all select n, 1 from fresh"
+    };
+}
+
+/// Looks at the holds once more, now that nobody else leaves one behind.
+macro_rules! unheld {
+    () => {
+        ", case when $27 = '{}'::int[] then 0
+             else holds_are_over($27, $28, $29, (select ns from barred)) end as unheld"
     };
 }
 
 /// Counts the budgets once more, now that nobody else reserves.
 macro_rules! room {
     () => {
-        " + case when $37 = '{}'::int[] then 0
-             else room_is_left($37, $38, $40, $42, (select ns from barred)) end"
+        ", case when $45 = '{}'::int[] then 0
+             else room_is_left($45, $46, $48, $50, (select ns from barred)) end as room"
     };
 }
 
@@ -146,7 +193,7 @@ macro_rules! placed {
     ($fresh:literal) => {
         concat!(
             ", placed as materialized (
-             select m.*, p.base + row_number() over () as position, 0 as begun, p.switches
+             select m.n, m.operation, m.seq, m.inbox, p.base + row_number() over () as position
              from place p cross join moved m",
             $fresh,
             ")"
@@ -158,45 +205,32 @@ macro_rules! written {
     () => {
         ", written as (
              insert into entries (position, operation, seq, hash, body)
-             select position, operation, seq, hash, body from placed
-         )"
-    };
-}
-
-/// The sums of the sessions. After `place`, so that sessions are locked after `meta` everywhere.
-macro_rules! summed {
-    () => {
-        ", summed as (
-             update sessions s set entries = s.entries + t.entries, operations = s.operations + t.operations,
-                 digest_1 = s.digest_1 # t.w1, digest_2 = s.digest_2 # t.w2, digest_3 = s.digest_3 # t.w3,
-                 digest_4 = s.digest_4 # t.w4
-             from (
-                 select session, count(*) as entries, sum(begun)::bigint as operations, bit_xor(w1) as w1,
-                     bit_xor(w2) as w2, bit_xor(w3) as w3, bit_xor(w4) as w4
-                 from placed group by session) t
-             where s.id = t.session
+             select position, operation, seq, substring($7, n * 32 - 31, 32), $9[n] from placed
          )"
     };
 }
 
 /// Heads and alert records of what begins.
 macro_rules! begun {
-    () => {
-        ", heads as (
+    ($owes:literal) => {
+        concat!(
+            ", heads as (
              insert into operations (position, id, name, seq, hash, state, epoch, session, wake_at, held_until,
                  folded_request, owed, updated_at, reason, accepted_at, environment, service, strategy, plan,
                  fingerprint, level, title, format, machine)
-             select p.middle + row_number() over (), f.id, f.name, 1, f.hash, f.state, f.epoch,
-                 case when f.held then f.session end, f.wake_at, f.held_until, 0, f.owes, f.at, f.reason, f.at,
-                 f.environment, f.service, f.strategy, f.plan, f.problem, f.level, f.title, f.format, f.machine
+             select p.middle + row_number() over (), $5[f.n], $33[f.k], 1, substring($7, f.n * 32 - 31, 32), $10[f.n],
+                 $6[f.n], case when $14[f.n] then $2 end, $12[f.n], $13[f.n], 0, ",
+            $owes,
+            ", $11[f.n], $15[f.n], $11[f.n], $34[f.k], $35[f.k], $36[f.k], $37[f.k], $41[f.k], $38[f.k], $39[f.k],
+                 $16[f.n], $17[f.n]
              from place p cross join fresh f
          ), known as (
              insert into alerts (id, base, n, runs, fingerprint, service, alert_since, operation, joined, count,
                  first_seen, last_seen)
-             select f.alert, f.alert, 1, 1, f.problem, f.alert_service, f.alert_since, f.id, false, 1, f.seen_at,
-                 f.seen_at
+             select $40[f.k], $40[f.k], 1, 1, $41[f.k], $42[f.k], $43[f.k], $5[f.n], false, 1, $44[f.k], $44[f.k]
              from place p cross join fresh f
          )"
+        )
     };
 }
 
@@ -207,21 +241,22 @@ macro_rules! claimed {
              insert into claims (kind, key, operation)
              select c.kind, c.key, t.operation
              from placed t cross join lateral (
-                 values ('fingerprint', t.fingerprint), ('sameness', t.sameness), ('slot', t.slot)
+                 values ('fingerprint', $20[t.n]), ('sameness', $21[t.n]), ('slot', $22[t.n])
              ) c(kind, key)
-             where c.key is not null and coalesce(t.fingerprint, t.sameness, t.slot) is not null
+             where c.key is not null
          )"
     };
 }
 
 /// What endings leave behind. A waiter that is due already may be one that nobody at work can run: the next one is
 /// woken, so that it keeps the slot from nobody. A waiter that somebody has locked at this moment is being claimed, or
-/// told something that wakes it: it is passed over, since waiting for it here could be waiting in a circle.
+/// told something that wakes it: it is passed over, since waiting for it here could be waiting in a circle
+/// (`ending::wake_forgotten` finds it later).
 macro_rules! ended {
     () => {
         ", freed as (
-             delete from claims c using placed t where t.ends and c.operation = t.operation
-             returning c.kind, c.key, t.at
+             delete from claims c using placed t where $23[t.n] and c.operation = t.operation
+             returning c.kind, c.key, $11[t.n] as at
          ), first as materialized (
              select f.at, (
                  select o.position from operations o
@@ -234,11 +269,11 @@ macro_rules! ended {
              where w.position = x.position returning 1
          ), held as (
              insert into holds (key, next_allowed_at)
-             select hold, max(next_allowed_at) from placed where hold is not null group by hold
+             select $24[n], max($25[n]) from placed where $24[n] is not null group by $24[n]
              on conflict (key) do update set next_allowed_at = excluded.next_allowed_at
              where excluded.next_allowed_at > holds.next_allowed_at
          ), refunded as (
-             delete from reservations r using placed t where t.refund and r.operation = t.operation
+             delete from reservations r using placed t where $26[t.n] and r.operation = t.operation
          )"
     };
 }
@@ -253,7 +288,7 @@ macro_rules! of_appends {
                      max(u.seq) over n as seq, max(u.at) over n as at, u.own, ",
             $columns,
             " from (
-                     select n, position, operation, seq, at, false as own, ",
+                     select n, position, operation, seq, $11[n] as at, false as own, ",
             $none,
             " from placed
                      union all
@@ -274,7 +309,7 @@ macro_rules! reserved {
         concat!(
             ", outgrown as (
              delete from reservations r
-             using place p cross join unnest($38::text[], $39::bigint[], $40::bigint[]) b(key, at, after)
+             using place p cross join unnest($46, $47, $48) b(key, at, after)
              where r.key = b.key and r.at <= b.after and r.at <= b.at - r.window_us
          ), reserved as (
              insert into reservations (key, operation, at, window_us)
@@ -282,7 +317,7 @@ macro_rules! reserved {
             of_appends!(
                 "key, window_us",
                 "null::text as key, null::bigint as window_us",
-                "unnest($37::int[], $38::text[], $41::bigint[]) b(n, key, window_us)"
+                "unnest($45, $46, $49) b(n, key, window_us)"
             ),
             ")"
         )
@@ -299,8 +334,7 @@ macro_rules! owed {
             of_appends!(
                 "place, executor, order_key, content",
                 "null::bigint as place, null::text as executor, null::text as order_key, null::bytea as content",
-                "unnest($77::int[], $78::bigint[], $79::text[], $80::text[], $81::bytea[])
-                     o(n, place, executor, order_key, content)"
+                "unnest($52, $53, $54, $55, $56) o(n, place, executor, order_key, content)"
             ),
             ")"
         )
@@ -317,51 +351,33 @@ macro_rules! paid {
             of_appends!(
                 "place, salt, bytes",
                 "null::bigint as place, null::bytea as salt, null::bytea as bytes",
-                "unnest($82::int[], $83::bigint[], $84::bytea[], $85::bytea[]) o(n, place, salt, bytes)"
+                "unnest($57, $58, $59, $60) o(n, place, salt, bytes)"
             ),
             ")"
         )
     };
 }
 
-/// A head moves on when nothing is in the way of it.
-macro_rules! moved_freely {
-    () => {
-        moved!(
-            " and i.n <> all((select ns from barred)::int[])
-                 and (i.slot is null or not exists (
-                     select 1 from claims c where c.kind = 'slot' and c.key = i.slot))
-                 and (i.fingerprint is null or not exists (
-                     select 1 from claims c where c.kind = 'fingerprint' and c.key = i.fingerprint))
-                 and (i.sameness is null or not exists (
-                     select 1 from claims c where c.kind = 'sameness' and c.key = i.sameness))"
-        )
-    };
-}
-
+/// Something begins.
 macro_rules! full {
-    ($beside:expr) => {
+    ($barred:expr, $moved:expr, $still:expr, $begun:expr, $beside:expr) => {
         concat!(
             alive!(),
-            barred!(),
-            moved_freely!(),
+            $barred,
+            $moved,
             fresh!(),
-            place!("(select count(*) from fresh)", "exists (select 1 from moved where ends)", room!()),
+            place!(moved_and_fresh!(), "coalesce(bool_or($23[n]), false)", $still),
             placed!(
                 " union all
-             select f.n, p.middle + row_number() over (), 1, f.session, f.hash, f.w1, f.w2, f.w3, f.w4, f.body, f.at,
-                 0, false, f.fingerprint, f.sameness, f.slot, null, null, false, p.middle + row_number() over (), 1,
-                 p.switches
+             select f.n, p.middle + row_number() over (), 1, 0, p.middle + row_number() over ()
              from place p cross join fresh f"
             ),
             written!(),
-            summed!(),
-            begun!(),
+            $begun,
             claimed!(),
             ended!(),
-            reserved!(),
             $beside,
-            " select n, position, inbox, switches, (select count(*) from woken) from placed"
+            " select n, position, inbox, (select count(*) from woken) from placed"
         )
     };
 }
@@ -369,41 +385,44 @@ macro_rules! full {
 /// Nothing begins, ends, claims or owes.
 const PLAIN: &str = concat!(
     alive!(),
-    moved!(""),
-    place!("0", "false", ""),
+    moved!("", ""),
+    place!(moved_only!(), "false", ""),
     placed!(""),
     written!(),
-    summed!(),
-    " select n, position, inbox, switches, 0::bigint from placed"
+    " select n, position, inbox, 0::bigint from placed"
 );
 
 /// Nothing begins or owes.
 const FOLLOWING: &str = concat!(
     alive!(),
-    barred!(),
-    moved_freely!(),
-    place!("0", "exists (select 1 from moved where ends)", room!()),
+    barred!(""),
+    moved_freely!(""),
+    place!(moved_only!(), "coalesce(bool_or($23[n]), false)", unheld!()),
     placed!(""),
     written!(),
-    summed!(),
     claimed!(),
     ended!(),
-    reserved!(),
-    " select n, position, inbox, switches, (select count(*) from woken) from placed"
+    " select n, position, inbox, (select count(*) from woken) from placed"
 );
 
-const FULL: &str = full!("");
+const FULL: &str = full!(barred!(""), moved_freely!(""), unheld!(), begun!("0"), "");
 
-const OWING: &str = full!(concat!(owed!(), paid!()));
+const OWING: &str = full!(
+    barred!(used_up!()),
+    moved_freely!(", owed = o.owed + $51[i.n]"),
+    concat!(unheld!(), room!()),
+    begun!("$51[f.n]"),
+    concat!(reserved!(), owed!(), paid!())
+);
 
 /// What a batch holds, and with that which statement it needs: the least that does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Form {
     /// Nothing begins, ends, claims, owes or has conditions.
     Plain,
-    /// Nothing begins or owes.
+    /// Nothing begins, owes or asks for a budget.
     Following,
-    /// Nothing owes, and no payload lies beside an entry.
+    /// Nothing owes or asks for a budget, and no payload lies beside an entry.
     Full,
     /// Anything.
     Owing,

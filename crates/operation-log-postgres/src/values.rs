@@ -123,6 +123,29 @@ impl Decode<'_, Postgres> for Uid {
     }
 }
 
+/// Bytes that are shared with who gave them: an array of them is sent without copying each first.
+#[derive(Clone, Debug)]
+pub(crate) struct Bytes(pub Arc<[u8]>);
+
+impl Type<Postgres> for Bytes {
+    fn type_info() -> PgTypeInfo {
+        <[u8] as Type<Postgres>>::type_info()
+    }
+}
+
+impl PgHasArrayType for Bytes {
+    fn array_type_info() -> PgTypeInfo {
+        <[&[u8]] as Type<Postgres>>::type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for Bytes {
+    fn encode_by_ref(&self, buf: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buf.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+}
+
 /// The columns of one row, read from the first to the last.
 pub(crate) struct Columns<'a> {
     row: &'a PgRow,

@@ -1,39 +1,41 @@
-//! The batches of appends: what comes while one is under way forms the next. A lone append goes at once; there is no
-//! timer. One task and one connection: a second batch under way would wait for the first one's lock on `meta`.
+//! The batches of appends: what comes while they are under way forms the next. A lone append goes at once; there is no
+//! timer.
+//!
+//! Two may be under way, each in a [`Lane`] with a connection of its own. Positions are given behind one lock, so the
+//! second waits for the first to commit before it writes; until then it looks at what stands and moves its heads,
+//! while the first waits for the disk. No two batches under way have an operation, an alert or a claim in common; what
+//! goes alone is kept apart by the database.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use redress_operation_log::{Append, Claim, Error, Recorded};
-use redress_types::{AlertId, Hash, OperationId};
-use sqlx::{PgConnection, query};
+use redress_types::{AlertId, OperationId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::append;
-use crate::fast::{self, Taken};
-use crate::fault::Fault;
+use crate::fast;
+use crate::lane::{Lane, Way};
 use crate::open::{Database, Options};
-use crate::shared::{Shared, only};
-use crate::tx::write;
-use crate::values::Columns;
+use crate::shared::Shared;
 
 /// Appends in one batch.
 const BATCH: usize = 256;
 /// Appends that are on their way at a time; who comes then waits.
 const QUEUE: usize = 4096;
-/// How often a batch is begun again because what it had looked at has changed.
-const LOOKS: u32 = 3;
+/// Batches under way at a time. A third would only wait for the lock longer.
+const LANES: usize = 2;
 
 /// An append and who waits for the answer.
-struct Job {
-    append: Append,
+pub(crate) struct Job {
+    pub append: Append,
     reply: oneshot::Sender<Result<Recorded, Error>>,
     /// Kept until it is answered: so many can be on their way.
     _place: OwnedSemaphorePermit,
 }
 
 impl Job {
-    fn answer(self, answer: Result<Recorded, Error>) {
+    pub(crate) fn answer(self, answer: Result<Recorded, Error>) {
         // Who does not wait any more is not told.
         let _ = self.reply.send(answer);
     }
@@ -55,8 +57,14 @@ impl Writer {
         let (jobs, inbox) = mpsc::channel(QUEUE);
         // Connections are left for those who renew leases and read.
         let singles = Arc::new(Semaphore::new(options.connections.saturating_sub(2).max(1) as usize));
-        let batches =
-            Batches { shared, database, options, conn: None, plans: HashSet::new(), switches: 0, singles };
+        let way = Arc::new(Way { shared, database, options, singles });
+        let batches = Batches {
+            lanes: (0..LANES).map(|_| Lane::new(&way)).collect(),
+            under_way: JoinSet::new(),
+            taken: HashMap::new(),
+            is_stuck: false,
+            way,
+        };
         (Self { jobs, places: Arc::new(Semaphore::new(QUEUE)) }, batches.run(inbox))
     }
 
@@ -73,201 +81,114 @@ fn closed(error: impl ToString) -> Error {
     Error::unavailable("the log was closed", error.to_string())
 }
 
-/// The task.
+/// The task that forms batches.
 struct Batches {
-    shared: Arc<Shared>,
-    database: Database,
-    options: Options,
-    conn: Option<PgConnection>,
-    /// Plans that are stored. Forgotten with the connection: the next server may be an older copy.
-    plans: HashSet<Hash>,
-    /// How often switches had changed when that was last looked at.
-    switches: u64,
-    /// Who may append one at a time.
-    singles: Arc<Semaphore>,
+    way: Arc<Way>,
+    /// Those that are free.
+    lanes: Vec<Lane>,
+    under_way: JoinSet<Lane>,
+    /// What each batch under way holds, and how many appends.
+    taken: HashMap<Id, (Names, usize)>,
+    /// Nothing of what waits may go before something lands: it is not looked through again for each arrival.
+    is_stuck: bool,
 }
 
 impl Batches {
     async fn run(mut self, mut inbox: mpsc::Receiver<Job>) {
-        let mut waiting = VecDeque::new();
+        let (mut waiting, mut is_open) = (VecDeque::new(), true);
         loop {
-            if waiting.is_empty() {
-                match inbox.recv().await {
-                    Some(job) => waiting.push_back(job),
-                    None => return,
-                }
-            }
             while waiting.len() < QUEUE
                 && let Ok(job) = inbox.try_recv()
             {
                 waiting.push_back(job);
             }
-            let batch = self.pick(&mut waiting);
-            if !batch.is_empty() {
-                self.batch(batch).await;
+            self.send_off(&mut waiting);
+            tokio::select! {
+                biased;
+                Some(landed) = self.under_way.join_next_with_id() => self.landed(landed),
+                job = inbox.recv(), if is_open => match job {
+                    Some(job) => waiting.push_back(job),
+                    None => is_open = false,
+                },
+                else => return,
             }
         }
     }
 
-    /// The next batch, sorted by operation. No two in it are of one operation, alert or claim: the later one stays
-    /// for the next batch. What no batch can take goes on its own.
-    fn pick(&self, waiting: &mut VecDeque<Job>) -> Vec<Job> {
-        let (mut batch, mut stay, mut names) = (Vec::new(), VecDeque::new(), Names::default());
-        while let Some(job) = waiting.pop_front() {
-            if batch.len() == BATCH {
-                stay.push_back(job);
-                break;
+    /// Sends off what may go now. While a batch is under way, nothing goes before as many wait as it holds.
+    fn send_off(&mut self, waiting: &mut VecDeque<Job>) {
+        while !waiting.is_empty() {
+            let under_way: usize = self.taken.values().map(|(_, appends)| appends).sum();
+            if waiting.len() < under_way || self.lanes.is_empty() || self.is_stuck {
+                return;
             }
-            if !names.add(&job.append) {
-                stay.push_back(job);
-            } else if fast::fits(&job.append) {
-                batch.push(job);
-            } else {
-                self.single(job);
+            let Picked { batch, alone } = pick(waiting, self.taken.values().map(|(taken, _)| taken));
+            if batch.is_empty() && alone.is_empty() {
+                self.is_stuck = true;
+                return;
             }
-        }
-        stay.append(waiting);
-        *waiting = stay;
-        batch.sort_unstable_by_key(|job| job.append.operation);
-        batch
-    }
-
-    /// Has an append take every check in its order, in a transaction of its own.
-    fn single(&self, job: Job) {
-        let (shared, singles) = (Arc::clone(&self.shared), Arc::clone(&self.singles));
-        tokio::spawn(async move {
-            // Never closed; and without it, it only shares the connections less well.
-            let _turn = singles.acquire_owned().await;
-            let append = &job.append;
-            let answer = write!(&shared, tx => append::append(tx, append));
-            if let Ok(recorded) = &answer {
-                shared.saw(recorded.position);
-            }
-            job.answer(answer);
-        });
-    }
-
-    async fn batch(&mut self, batch: Vec<Job>) {
-        match self.take(&batch).await {
-            Ok(taken) => {
-                if !taken.recorded.is_empty() {
-                    self.shared.committed();
-                }
-                if taken.woke {
-                    self.shared.bell.ring();
-                }
-                for (n, job) in batch.into_iter().enumerate() {
-                    match taken.recorded.get(&n) {
-                        Some(recorded) => {
-                            self.switches = recorded.switches;
-                            self.shared.saw(recorded.position);
-                            job.answer(Ok(*recorded));
-                        }
-                        None => self.single(job),
-                    }
-                }
-            }
-            Err(fault) => self.failed(batch, fault).await,
-        }
-    }
-
-    /// Runs the statement, again while what it had looked at changes under it.
-    async fn take(&mut self, batch: &[Job]) -> Result<Taken, Fault> {
-        let appends: Vec<&Append> = batch.iter().map(|job| &job.append).collect();
-        let mut looks = 0;
-        loop {
-            looks += 1;
-            self.store_plans(&appends).await?;
-            let switches = self.switches;
-            let shared = Arc::clone(&self.shared);
-            let taken = fast::run(self.connected().await?, &shared, &appends, switches);
-            match shared.in_time(taken).await.map_err(Fault::from) {
-                Err(fault) if fault.is_changed() && looks < LOOKS => self.look_at_switches().await?,
-                taken => return taken,
+            alone.into_iter().for_each(|job| self.way.single(job));
+            if !batch.is_empty()
+                && let Some(mut lane) = self.lanes.pop()
+            {
+                let taken = (Names::of(&batch), batch.len());
+                let task = self.under_way.spawn(async move {
+                    lane.batch(batch).await;
+                    lane
+                });
+                self.taken.insert(task.id(), taken);
             }
         }
     }
 
-    async fn connected(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
-        let conn = match self.conn.take() {
-            Some(conn) => conn,
-            None => {
-                let mut conn = self.database.connect(&self.options).await?;
-                // Each step of the statement is to be a look-up by an index, whatever the planner expects.
-                let plain =
-                    "set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off";
-                sqlx::raw_sql(plain).execute(&mut conn).await?;
-                conn
-            }
+    fn landed(&mut self, landed: Result<(Id, Lane), JoinError>) {
+        let (id, lane) = match landed {
+            Ok(landed) => landed,
+            // It panicked, and who waited was told that the log was closed.
+            Err(error) => (error.id(), Lane::new(&self.way)),
         };
-        Ok(self.conn.insert(conn))
-    }
-
-    async fn look_at_switches(&mut self) -> Result<(), Fault> {
-        let shared = Arc::clone(&self.shared);
-        let look = only(self.connected().await?, query("select switch_changes from meta"));
-        let row = shared.in_time(look).await?;
-        self.switches = Columns::of(&row).count()?;
-        Ok(())
-    }
-
-    /// Stores the plans that are not stored yet, in a commit of their own: each is stored once in its life.
-    async fn store_plans(&mut self, appends: &[&Append]) -> Result<(), Fault> {
-        let plans = appends.iter().filter_map(|append| append.begin.as_ref()?.plan.as_ref());
-        for plan in plans {
-            if self.plans.contains(&plan.hash) {
-                continue;
-            }
-            let sql = "insert into plans (hash, bytes) values ($1, $2) on conflict (hash) do nothing";
-            let insert = query(sql).bind(&plan.hash.0[..]).bind(&plan.bytes[..]);
-            let shared = Arc::clone(&self.shared);
-            let stored = insert.execute(self.connected().await?);
-            shared.in_time(stored).await?;
-            self.plans.insert(plan.hash);
-        }
-        Ok(())
-    }
-
-    /// Finds out, for each, what became of a batch that was not answered.
-    async fn failed(&mut self, batch: Vec<Job>, fault: Fault) {
-        let mut fault = fault;
-        if fault.is_lost() {
-            // It may have been committed: each reads back what stands, once the server is there again.
-            self.conn = None;
-            self.plans.clear();
-            match self.look_at_switches().await {
-                Ok(()) => {
-                    batch.into_iter().for_each(|job| self.single(job));
-                    return;
-                }
-                Err(again) => fault = again,
-            }
-        }
-        if fault.is_unable() || fault.is_lost() {
-            self.conn = None;
-            let why = chain(&self.shared.error(fault));
-            for job in batch {
-                job.answer(Err(Error::Unavailable { what: why.clone(), source: None }));
-            }
-            return;
-        }
-        // One of them is at fault, or lost a race: alone, each learns its own outcome.
-        batch.into_iter().for_each(|job| self.single(job));
+        self.taken.remove(&id);
+        self.lanes.push(lane);
+        self.is_stuck = false;
     }
 }
 
-/// An error and its causes, in one text: it is told to many.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+/// What goes next.
+struct Picked {
+    /// Sorted by operation.
+    batch: Vec<Job>,
+    /// What no batch can take.
+    alone: Vec<Job>,
 }
 
-/// What no two appends of a batch may have in common.
+/// Picks what goes next. No two in it or under way are of one operation, alert or claim: the later one stays, for a
+/// later batch.
+fn pick<'a>(waiting: &mut VecDeque<Job>, under_way: impl Iterator<Item = &'a Names> + Clone) -> Picked {
+    let (mut batch, mut alone, mut stay) = (Vec::new(), Vec::new(), VecDeque::new());
+    let mut names = Names::default();
+    while let Some(job) = waiting.pop_front() {
+        if batch.len() == BATCH {
+            stay.push_back(job);
+            break;
+        }
+        // A batch is of one session, whose sums are counted on once.
+        let session = batch.first().map_or(job.append.session, |first: &Job| first.append.session);
+        let is_taken = under_way.clone().any(|taken| taken.have_any_of(&job.append));
+        if !names.add(&job.append) || is_taken || job.append.session != session {
+            stay.push_back(job);
+        } else if fast::fits(&job.append) {
+            batch.push(job);
+        } else {
+            alone.push(job);
+        }
+    }
+    stay.append(waiting);
+    *waiting = stay;
+    batch.sort_unstable_by_key(|job| job.append.operation);
+    Picked { batch, alone }
+}
+
+/// What no two appends under way may have in common.
 #[derive(Default)]
 struct Names {
     operations: HashSet<OperationId>,
@@ -276,16 +197,89 @@ struct Names {
 }
 
 impl Names {
+    /// Of what goes, and not of what stays: that would keep itself waiting for as long as batches overlap.
+    fn of(batch: &[Job]) -> Self {
+        let mut names = Self::default();
+        batch.iter().for_each(|job| names.take(&job.append));
+        names
+    }
+
     /// Whether none of these was there; then they are.
     fn add(&mut self, append: &Append) -> bool {
-        let alert = append.begin.as_ref().map(|begin| &begin.alert.id);
-        let is_new = !self.operations.contains(&append.operation)
-            && alert.is_none_or(|alert| !self.alerts.contains(alert))
-            && append.claims.iter().all(|claim| !self.claims.contains(claim));
+        let is_new = !self.have_any_of(append);
         // Also of one that stays: what comes behind it must not overtake it.
-        self.operations.insert(append.operation);
-        self.alerts.extend(alert.cloned());
-        self.claims.extend(append.claims.iter().cloned());
+        self.take(append);
         is_new
+    }
+
+    fn take(&mut self, append: &Append) {
+        self.operations.insert(append.operation);
+        self.alerts.extend(append.begin.as_ref().map(|begin| begin.alert.id.clone()));
+        self.claims.extend(append.claims.iter().cloned());
+    }
+
+    fn have_any_of(&self, append: &Append) -> bool {
+        let alert = append.begin.as_ref().map(|begin| &begin.alert.id);
+        self.operations.contains(&append.operation)
+            || alert.is_some_and(|alert| self.alerts.contains(alert))
+            || append.claims.iter().any(|claim| self.claims.contains(claim))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redress_operation_log::SessionId;
+    use redress_operation_log::conformance::life::{begin, writer};
+
+    use super::*;
+
+    fn job(operation: u64, session: u64) -> Job {
+        let append = begin(&writer(SessionId(session), operation));
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Job { append, reply: oneshot::channel().0, _place: place }
+    }
+
+    fn ids(jobs: impl IntoIterator<Item = u64>) -> Vec<OperationId> {
+        jobs.into_iter().map(|number| job(number, 1).append.operation).collect()
+    }
+
+    fn picked(waiting: &mut VecDeque<Job>, under_way: &[&Names]) -> (Vec<OperationId>, Names) {
+        let picked = pick(waiting, under_way.iter().copied());
+        assert!(picked.alone.is_empty());
+        (picked.batch.iter().map(|job| job.append.operation).collect(), Names::of(&picked.batch))
+    }
+
+    #[test]
+    fn what_is_under_way_keeps_its_own_waiting_and_nobody_keeps_itself() {
+        let mut waiting: VecDeque<Job> = [1, 2].map(|number| job(number, 1)).into();
+        let (batch, first) = picked(&mut waiting, &[]);
+        assert_eq!(batch, ids([1, 2]));
+        // The next append of the first comes while its batch has not landed yet, and stays behind the second batch.
+        waiting.extend([1, 3].map(|number| job(number, 1)));
+        let (batch, second) = picked(&mut waiting, &[&first]);
+        assert_eq!(batch, ids([3]));
+        // The first has landed, the second has not.
+        assert_eq!(picked(&mut waiting, &[&second]).0, ids([1]));
+        assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn what_goes_alone_keeps_its_claims_apart_from_one_batch_only() {
+        let mut waiting: VecDeque<Job> = [1, 2].map(|number| job(number, 1)).into();
+        let two = ["one", "two"].map(|slot| Claim::Slot(slot.into()));
+        waiting[1].append.claims = vec![two[1].clone()];
+        waiting[0].append.claims = two.into();
+        let first = pick(&mut waiting, std::iter::empty());
+        assert_eq!((first.batch.len(), first.alone.len(), waiting.len()), (0, 1, 1));
+        assert_eq!(picked(&mut waiting, &[]).0, ids([2]));
+    }
+
+    #[test]
+    fn a_batch_holds_each_operation_once_in_its_order_and_one_session() {
+        let mut waiting: VecDeque<Job> =
+            [(2, 1), (1, 1), (2, 1), (3, 2), (4, 1)].map(|(number, session)| job(number, session)).into();
+        assert_eq!(picked(&mut waiting, &[]).0, ids([1, 2, 4]));
+        assert_eq!(picked(&mut waiting, &[]).0, ids([2]));
+        assert_eq!(picked(&mut waiting, &[]).0, ids([3]));
     }
 }

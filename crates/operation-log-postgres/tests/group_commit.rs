@@ -248,3 +248,45 @@ async fn a_switch_that_another_process_turned_off_is_in_the_way_at_once() {
     other.set_switch("engine", None).await.unwrap();
     assert_eq!(log.append(append).await.unwrap().switches, 2);
 }
+
+/// Whole lives at once share their commits: a batch that its one statement could not take would go one by one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whole_lives_share_their_commits() {
+    let schema = Schema::new().await;
+    let (log, session) = warm(&schema).await;
+    let before = log.commits();
+    let lives: Vec<_> = (1..=100_u64)
+        .map(|number| {
+            let log = log.clone();
+            tokio::spawn(async move {
+                let mut writer = writer(session, number);
+                let append = begin(&writer);
+                writer.took(&append);
+                log.append(append).await.unwrap();
+                for append in rest(&writer) {
+                    log.append(append).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for life in lives {
+        life.await.unwrap();
+    }
+    let commits = log.commits() - before;
+    assert!(commits < 100, "100 lives of 4 appends took {commits} commits");
+    assert_proven(&log).await;
+}
+
+/// What no batch can take goes alone; what has a claim in common with it waits for it, and for nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_goes_alone_leaves_nobody_waiting() {
+    let schema = Schema::new().await;
+    let (log, session) = warm(&schema).await;
+    let (mut alone, mut behind) = (begin(&writer(session, 1)), begin(&writer(session, 2)));
+    alone.claims.extend([Claim::Slot("one".into()), Claim::Slot("two".into())]);
+    behind.claims = vec![Claim::Slot("two".into())];
+    let both = async { tokio::join!(log.append(alone), log.append(behind)) };
+    let (alone, behind) = tokio::time::timeout(std::time::Duration::from_secs(20), both).await.unwrap();
+    // Which of them has it is open; that both are answered is not.
+    assert!(alone.is_ok() != behind.is_ok(), "{alone:?}, {behind:?}");
+}

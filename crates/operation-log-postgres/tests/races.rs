@@ -15,7 +15,9 @@ use std::time::Duration;
 use common::{Schema, server};
 use proxy::Proxy;
 use redress_operation_log::conformance::life::{LEASE, NOW, begin, begun, rest, session, writer};
-use redress_operation_log::record::{Claim, ClaimRequest, OutboxDecision, OutboxRequest, OutboxVerdict};
+use redress_operation_log::record::{
+    Append, Claim, ClaimRequest, OutboxDecision, OutboxRequest, OutboxVerdict,
+};
 use redress_operation_log::{Actor, Error, OperationHistory as _, OperationLog as _, SessionId, Versions};
 use redress_operation_log_postgres::{Options, PostgresLog};
 use redress_types::Incarnation;
@@ -199,4 +201,40 @@ async fn a_waiter_that_was_locked_when_its_slot_was_freed_is_found_by_the_next_c
     let claim = ClaimRequest { session, now, limit: 9, reads, unable, driven, due };
     let claimed: Vec<_> = log.claim(claim).await.unwrap().iter().map(|claimed| claimed.operation).collect();
     assert_eq!(claimed, [waiter.id]);
+}
+
+/// What comes true while a batch waits behind whoever commits it: the batch is taken back and looks again.
+async fn meanwhile(change: &str, append: impl FnOnce(SessionId) -> Append) -> Error {
+    let schema = Schema::new().await;
+    let log = schema.open().await;
+    let session = session(&log).await;
+    // Its plan is stored, so that the append is the next statement of the connection.
+    begun(&log, session, 1_000).await;
+    let mut other = schema.connect().await;
+    sqlx::raw_sql("begin; select 1 from meta for update").execute(&mut other).await.unwrap();
+    let (appending, append) = (log.clone(), append(session));
+    let appending = tokio::spawn(async move { appending.append(append).await });
+    waits_for_a_lock(&schema).await;
+    let change = change.replace("$session", &session.to_string());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("{change}; commit"))).execute(&mut other).await.unwrap();
+    appending.await.unwrap().unwrap_err()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_closed_while_its_append_waits_appends_nothing() {
+    let close = "update sessions set closed_at = 1 where id = $session";
+    let refused = meanwhile(close, |session| begin(&writer(session, 1))).await;
+    assert!(matches!(refused, Error::Stale { .. }), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_that_is_left_behind_while_an_append_waits_keeps_it_away() {
+    let hold = "insert into holds (key, next_allowed_at) values ('rest', 9000000000000000)";
+    let refused = meanwhile(hold, |session| {
+        let mut append = begin(&writer(session, 1));
+        append.conditions.holds = vec!["rest".into()];
+        append
+    });
+    let refused = refused.await;
+    assert!(matches!(refused, Error::NotNow { .. }), "{refused:?}");
 }
