@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use redress_operation_log::Error;
 use redress_types::Clock;
+use redress_types::url::without_password;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, PgConnection, PgPool, query, raw_sql};
 
@@ -95,6 +96,8 @@ impl Database {
         let parsed = PgConnectOptions::from_str(url).map_err(|error| refused(error.to_string()))?;
         let database = parsed.get_database().unwrap_or_else(|| parsed.get_username());
         let log = format!("postgres://{}:{}/{database}", parsed.get_host(), parsed.get_port());
+        // A password that was left unescaped may stand in what was read as the database.
+        let log = without_password(&log);
         let options = parsed.application_name(&options.application_name).disable_statement_logging();
         Ok(Self { options, log })
     }
@@ -230,6 +233,9 @@ mod tests {
         let named = |url: &str| Database::of(url, &Options::default()).map(|database| database.log);
         let url = "postgres://ann:secret@db.test:5433/redress?sslmode=disable";
         assert_eq!(named(url).unwrap(), "postgres://db.test:5433/redress");
+        for unescaped in ["postgres://me:/s3cret@db/x", "postgres://me:5/s3cret@db/x"] {
+            assert_eq!(named(unescaped).unwrap(), "postgres://…");
+        }
         for refused in ["", "sqlite://redress.db", "redress.db", "postgres://[", "mysql://localhost/x"] {
             let error = named(refused).unwrap_err().to_string();
             assert!(error.contains("postgres://user@host"), "{error}");

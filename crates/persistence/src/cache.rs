@@ -1,7 +1,8 @@
 //! [`Cache`]: the Redis that other systems read. Derived from the tables and the log; it may be emptied at any time.
 //!
-//! Every write is one of two scripts, put together from the files beside this one: value and index sets change together or not at all, a
-//! stale writer changes nothing, and the JSON is made here. `entry` has the names and values.
+//! Every write is one of two scripts, put together from the files beside this one: value and index sets change
+//! together or not at all, a stale writer changes nothing, and the JSON is made here. `entry` has the names and
+//! values.
 
 pub(crate) mod entry;
 mod scan;

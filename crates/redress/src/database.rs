@@ -7,8 +7,8 @@ use anyhow::{Context as _, Error, bail};
 use redress_operation_log::{MemoryLog, OperationLog};
 use redress_operation_log_postgres::{Migrate, Options as PostgresOptions, PostgresLog};
 use redress_operation_log_sqlite::{Options, SqliteLog, path_of};
-use redress_persistence::settings::without_password;
 use redress_types::SystemClock;
+use redress_types::url::without_password;
 
 use crate::cli::Global;
 

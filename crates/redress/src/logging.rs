@@ -5,6 +5,10 @@ use std::sync::OnceLock;
 
 use indicatif::MultiProgress;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::text::escape;
 
@@ -19,8 +23,11 @@ pub(crate) fn start(verbose: u8) {
         2 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let started =
-        tracing_subscriber::fmt().with_max_level(level).with_ansi(false).with_writer(|| Around).try_init();
+    // It repeats parameters of a URL that it does not know: `sslpassword`, or the half of a password.
+    let quiet = ("sqlx_postgres::options", LevelFilter::OFF);
+    let shown = Targets::new().with_default(level).with_targets([quiet]);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Around);
+    let started = tracing_subscriber::registry().with(lines.with_filter(shown)).try_init();
     // Only a second start fails, and then there is a logger.
     drop(started);
 }

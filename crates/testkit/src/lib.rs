@@ -9,7 +9,7 @@
 //!
 //! All of this works in one process and waits for signals: run tests with tokio's time paused
 //! (`#[tokio::test(start_paused = true)]`). For tests with real neighbours there are, with the feature `servers`,
-//! servers of a test's own, and [`until`], which looks at what another process does.
+//! servers of a test's own, and [`until()`], which looks at what another process does.
 
 pub mod alert;
 pub mod check;

@@ -1,7 +1,8 @@
 //! The values every part of Redress speaks: time, ids, alerts, targets and keys.
 //!
 //! Nothing here decides anything. Read [`alert`] for what a source tells us, [`id`] for names that must be
-//! unique, [`issue`] for a problem as people see it, [`key`] for what travels with every effect, [`time`] for the one timestamp type.
+//! unique, [`issue`] for a problem as people see it, [`key`] for what travels with every effect, [`time`] for the one
+//! timestamp type.
 
 pub mod alert;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod id;
 pub mod issue;
 pub mod key;
 pub mod time;
+pub mod url;
 
 pub use alert::{Alert, Labels, Level, Severity, Target};
 pub use clock::{Clock, SystemClock};

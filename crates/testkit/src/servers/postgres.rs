@@ -42,17 +42,26 @@ impl Postgres {
     /// As there.
     pub fn start_with(lines: &str) -> io::Result<Self> {
         let (folder, user) = (tempfile::tempdir()?, User::instead_of_root()?);
-        let server = Self { programs: postgres_programs()?, user, port: free_address()?.port(), folder };
+        let mut server = Self { programs: postgres_programs()?, user, port: 0, folder };
         server.give(server.folder())?;
         let mut initdb = server.command("initdb");
         run(initdb.args(["-U", "redress", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]))?;
         // No socket beside the port: its path may be longer than the system allows.
         server.configure(&format!(
-            "port = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nmax_connections = 300\n{lines}",
-            server.port
+            "listen_addresses = '127.0.0.1'\nunix_socket_directories = ''\nmax_connections = 300\n{lines}"
         ))?;
-        server.up()?;
-        Ok(server)
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            server.port = free_address()?.port();
+            server.configure(&format!("port = {}", server.port))?;
+            match server.up() {
+                // Somebody else may have taken the port meanwhile.
+                Err(_) if tries < 5 => {}
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(server),
+            }
+        }
     }
 
     /// Where clients find it.
@@ -168,7 +177,7 @@ impl User {
 /// # Errors
 /// When there is none.
 pub fn postgres_programs() -> io::Result<PathBuf> {
-    if let Some(given) = std::env::var_os("TEST_POSTGRES_BIN") {
+    if let Some(given) = std::env::var_os("TEST_POSTGRES_BIN").filter(|given| !given.is_empty()) {
         return Ok(given.into());
     }
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
