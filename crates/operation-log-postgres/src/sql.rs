@@ -5,8 +5,8 @@
 //! numbered in the order in which they stand, which is the same each time the part is read.
 //!
 //! The parameters are arrays with one value for each append, read by its number `n`, from 1, where they are needed:
-//! what goes from part to part is numbers. (`unnest` over so many arrays copies every value three times, which cost
-//! more than writing the rows.) `crate::arrays` and `crate::fast` bind them:
+//! what goes from part to part is numbers. (`unnest` over so many arrays keeps each in a store of its own and reads it
+//! back row by row: a sixth of a batch's time, as `auto_explain` had it.) `crate::arrays` and `crate::fast` bind them:
 //!
 //! | form | parameters |
 //! |---|---|

@@ -23,7 +23,7 @@ use crate::shared::Shared;
 const BATCH: usize = 256;
 /// Appends that are on their way at a time; who comes then waits.
 const QUEUE: usize = 4096;
-/// Batches under way at a time. A third would only wait for the lock longer.
+/// Batches under way at a time: one that writes, and one that looks meanwhile.
 const LANES: usize = 2;
 
 /// An append and who waits for the answer.
@@ -122,7 +122,7 @@ impl Batches {
             if waiting.len() < under_way || self.lanes.is_empty() || self.is_stuck {
                 return;
             }
-            let Picked { batch, alone } = pick(waiting, self.taken.values().map(|(taken, _)| taken));
+            let Picked { batch, alone, names } = pick(waiting, self.taken.values().map(|(taken, _)| taken));
             if batch.is_empty() && alone.is_empty() {
                 self.is_stuck = true;
                 return;
@@ -131,7 +131,7 @@ impl Batches {
             if !batch.is_empty()
                 && let Some(mut lane) = self.lanes.pop()
             {
-                let taken = (Names::of(&batch), batch.len());
+                let taken = (names, batch.len());
                 let task = self.under_way.spawn(async move {
                     lane.batch(batch).await;
                     lane
@@ -159,6 +159,8 @@ struct Picked {
     batch: Vec<Job>,
     /// What no batch can take.
     alone: Vec<Job>,
+    /// What the batch holds, and not what stays: that would keep itself waiting for as long as batches overlap.
+    names: Names,
 }
 
 /// Picks what goes next. No two in it or under way are of one operation, alert or claim: the later one stays, for a
@@ -185,7 +187,9 @@ fn pick<'a>(waiting: &mut VecDeque<Job>, under_way: impl Iterator<Item = &'a Nam
     stay.append(waiting);
     *waiting = stay;
     batch.sort_unstable_by_key(|job| job.append.operation);
-    Picked { batch, alone }
+    let mut names = Names::default();
+    batch.iter().for_each(|job| names.take(&job.append));
+    Picked { batch, alone, names }
 }
 
 /// What no two appends under way may have in common.
@@ -197,13 +201,6 @@ struct Names {
 }
 
 impl Names {
-    /// Of what goes, and not of what stays: that would keep itself waiting for as long as batches overlap.
-    fn of(batch: &[Job]) -> Self {
-        let mut names = Self::default();
-        batch.iter().for_each(|job| names.take(&job.append));
-        names
-    }
-
     /// Whether none of these was there; then they are.
     fn add(&mut self, append: &Append) -> bool {
         let is_new = !self.have_any_of(append);
@@ -246,7 +243,7 @@ mod tests {
     fn picked(waiting: &mut VecDeque<Job>, under_way: &[&Names]) -> (Vec<OperationId>, Names) {
         let picked = pick(waiting, under_way.iter().copied());
         assert!(picked.alone.is_empty());
-        (picked.batch.iter().map(|job| job.append.operation).collect(), Names::of(&picked.batch))
+        (picked.batch.iter().map(|job| job.append.operation).collect(), picked.names)
     }
 
     #[test]

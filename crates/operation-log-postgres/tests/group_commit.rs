@@ -290,3 +290,26 @@ async fn what_goes_alone_leaves_nobody_waiting() {
     // Which of them has it is open; that both are answered is not.
     assert!(alone.is_ok() != behind.is_ok(), "{alone:?}, {behind:?}");
 }
+
+/// What waits for something under way goes when that has landed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_a_claim_in_common_with_what_is_under_way_goes_after_it() {
+    let schema = Schema::new().await;
+    let (log, session) = warm(&schema).await;
+    let mut busy = schema.connect().await;
+    sqlx::raw_sql("begin; select 1 from meta for update").execute(&mut busy).await.unwrap();
+    let slot = |number| {
+        let mut append = begin(&writer(session, number));
+        append.claims = vec![Claim::Slot("one".into())];
+        let log = log.clone();
+        tokio::spawn(async move { log.append(append).await })
+    };
+    let first = slot(1);
+    until_waiting(&schema).await;
+    let second = slot(2);
+    sqlx::raw_sql("rollback").execute(&mut busy).await.unwrap();
+    let both = async { tokio::join!(first, second) };
+    let (first, second) = tokio::time::timeout(std::time::Duration::from_secs(20), both).await.unwrap();
+    first.unwrap().unwrap();
+    assert!(matches!(second.unwrap(), Err(Error::Lost { .. })));
+}

@@ -12,6 +12,8 @@ fn a_database_that_cannot_be_is_refused_with_the_reason() {
     place.write("text.db", "this is not a database, and is long enough to be looked at as one. ".repeat(20));
     let cases = [
         ("postgres://me:hunter2@127.0.0.1:1/x", "opening the database postgres://me@127.0.0.1:1/x"),
+        ("postgres://me:x@127.0.0.1:1/x?sslpassword=hunter2", "postgres://me@127.0.0.1:1/x"),
+        ("postgres://me:5/hunter2@127.0.0.1/x", "opening the database postgres://…"),
         ("mysql://me:hunter2@x", "in a SQLite file, in Postgres or in memory, not in mysql://"),
         ("sqlite://", "names no file"),
         ("sqlite://a.db?mode=rwc", "has parameters"),
