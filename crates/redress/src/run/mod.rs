@@ -80,6 +80,8 @@ pub(crate) async fn run(global: &Global, asked: Run) -> Result<Exit, Error> {
             builder = builder.shared_executor(executor);
         }
     }
+    // Before the engine starts: what it ends at once is carried on too, and the exit status speaks of it.
+    board.take_up(input.is_none()).await?;
     let engine = match builder.start().await {
         Ok(engine) => engine,
         Err(StartError::Session(held @ LogError::Held { .. })) => {
@@ -89,7 +91,6 @@ pub(crate) async fn run(global: &Global, asked: Run) -> Result<Exit, Error> {
         Err(error) => return Err(error.into()),
     };
     let mut observer = engine.observe();
-    board.take_up(input.is_none()).await?;
     let display = Display::new(global.json);
     let deadline = began + asked.wait;
     let mut watch = Watch { place, display, board, outcome: Outcome::default() };
