@@ -7,12 +7,11 @@
 //! goes alone is kept apart by the database.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redress_operation_log::{Append, Claim, Error, Recorded};
 use redress_types::{AlertId, OperationId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::fast;
 use crate::lane::{Lane, Way};
@@ -23,6 +22,9 @@ use crate::shared::Shared;
 const BATCH: usize = 256;
 /// Appends that are on their way at a time; who comes then waits.
 const QUEUE: usize = 4096;
+/// So many batches of one append each, one after the other, and it is calm. Under load there are such too, in between:
+/// if the first to come then went at once, what comes with it would wait for it.
+const CALM: u32 = 8;
 /// Batches under way at a time: one that writes, and one that looks meanwhile.
 const LANES: usize = 2;
 
@@ -45,6 +47,7 @@ impl Job {
 pub(crate) struct Writer {
     jobs: mpsc::Sender<Job>,
     places: Arc<Semaphore>,
+    field: Arc<Field>,
 }
 
 impl Writer {
@@ -57,22 +60,20 @@ impl Writer {
         let (jobs, inbox) = mpsc::channel(QUEUE);
         // Connections are left for those who renew leases and read.
         let singles = Arc::new(Semaphore::new(options.connections.saturating_sub(2).max(1) as usize));
-        let way = Arc::new(Way { shared, database, options, singles });
-        let batches = Batches {
-            lanes: (0..LANES).map(|_| Lane::new(&way)).collect(),
-            under_way: JoinSet::new(),
-            taken: HashMap::new(),
-            is_stuck: false,
-            way,
-        };
-        (Self { jobs, places: Arc::new(Semaphore::new(QUEUE)) }, batches.run(inbox))
+        let field = Arc::new(Field::new(Way { shared, database, options, singles }));
+        let batches = batches(Arc::clone(&field), inbox);
+        (Self { jobs, places: Arc::new(Semaphore::new(QUEUE)), field }, batches)
     }
 
-    /// Sends an append and waits for its answer.
+    /// Sends an append and waits for its answer. Who stops waiting changes nothing: it goes on.
     pub(crate) async fn append(&self, append: Append) -> Result<Recorded, Error> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(closed)?;
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job { append, reply, _place: place }).await.map_err(|_| closed("nobody takes it"))?;
+        let job = Job { append, reply, _place: place };
+        let nobody_comes = self.jobs.capacity() == self.jobs.max_capacity();
+        if let Some(job) = self.field.alone(job, nobody_comes) {
+            self.jobs.send(job).await.map_err(|_| closed("nobody takes it"))?;
+        }
         answer.await.map_err(closed)?
     }
 }
@@ -81,75 +82,132 @@ fn closed(error: impl ToString) -> Error {
     Error::unavailable("the log was closed", error.to_string())
 }
 
-/// The task that forms batches.
-struct Batches {
-    way: Arc<Way>,
-    /// Those that are free.
-    lanes: Vec<Lane>,
-    under_way: JoinSet<Lane>,
-    /// What each batch under way holds, and how many appends.
-    taken: HashMap<Id, (Names, usize)>,
-    /// Nothing of what waits may go before something lands: it is not looked through again for each arrival.
-    is_stuck: bool,
+/// Forms batches of what comes, and sends them off.
+async fn batches(field: Arc<Field>, mut inbox: mpsc::Receiver<Job>) {
+    loop {
+        field.send_off(&mut inbox);
+        tokio::select! {
+            biased;
+            () = field.landed.notified() => {}
+            job = inbox.recv() => match job {
+                Some(job) => field.lock().waiting.push_back(job),
+                // Whoever waited is gone too.
+                None => return,
+            },
+        }
+    }
 }
 
-impl Batches {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Job>) {
-        let (mut waiting, mut is_open) = (VecDeque::new(), true);
-        loop {
-            while waiting.len() < QUEUE
-                && let Ok(job) = inbox.try_recv()
-            {
-                waiting.push_back(job);
-            }
-            self.send_off(&mut waiting);
-            tokio::select! {
-                biased;
-                Some(landed) = self.under_way.join_next_with_id() => self.landed(landed),
-                job = inbox.recv(), if is_open => match job {
-                    Some(job) => waiting.push_back(job),
-                    None => is_open = false,
-                },
-                else => return,
-            }
+/// What waits, what is under way, and the lanes.
+struct Field {
+    way: Arc<Way>,
+    ground: Mutex<Ground>,
+    /// Something is back for which something waits.
+    landed: Notify,
+}
+
+#[derive(Default)]
+struct Ground {
+    waiting: VecDeque<Job>,
+    /// Those that are free.
+    lanes: Vec<Lane>,
+    /// What each batch under way holds, and how many appends.
+    taken: HashMap<u64, (Names, usize)>,
+    sent: u64,
+    /// Nothing of what waits may go before something lands: it is not looked through again for each arrival.
+    is_stuck: bool,
+    /// Batches of one since there was one of several.
+    lone: u32,
+}
+
+impl Field {
+    fn new(way: Way) -> Self {
+        let way = Arc::new(way);
+        let lanes = (0..LANES).map(|_| Lane::new(&way)).collect();
+        Self { way, ground: Mutex::new(Ground { lanes, ..Ground::default() }), landed: Notify::new() }
+    }
+
+    /// Nothing that could panic half-way happens under this lock.
+    fn lock(&self) -> MutexGuard<'_, Ground> {
+        self.ground.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends it off from here, when nothing else is under way, waits or comes: the runtime goes on with it on the same
+    /// thread, and no other need be woken. Else it is given back.
+    fn alone(self: &Arc<Self>, job: Job, nobody_comes: bool) -> Option<Job> {
+        let mut ground = self.lock();
+        let is_idle = nobody_comes && ground.waiting.is_empty() && ground.taken.is_empty();
+        if !is_idle || ground.lone < CALM || !fast::fits(&job.append) {
+            return Some(job);
         }
+        let Some(lane) = ground.lanes.pop() else { return Some(job) };
+        let mut names = Names::default();
+        names.take(&job.append);
+        self.start(&mut ground, lane, vec![job], names);
+        None
     }
 
     /// Sends off what may go now. While a batch is under way, nothing goes before as many wait as it holds.
-    fn send_off(&mut self, waiting: &mut VecDeque<Job>) {
-        while !waiting.is_empty() {
-            let under_way: usize = self.taken.values().map(|(_, appends)| appends).sum();
-            if waiting.len() < under_way || self.lanes.is_empty() || self.is_stuck {
-                return;
+    fn send_off(self: &Arc<Self>, inbox: &mut mpsc::Receiver<Job>) {
+        let mut ground = self.lock();
+        while ground.waiting.len() < QUEUE
+            && let Ok(job) = inbox.try_recv()
+        {
+            ground.waiting.push_back(job);
+        }
+        while !ground.waiting.is_empty() && !ground.lanes.is_empty() && !ground.is_stuck {
+            let under_way: usize = ground.taken.values().map(|(_, appends)| appends).sum();
+            if ground.waiting.len() < under_way {
+                break;
             }
-            let Picked { batch, alone, names } = pick(waiting, self.taken.values().map(|(taken, _)| taken));
-            if batch.is_empty() && alone.is_empty() {
-                self.is_stuck = true;
-                return;
-            }
+            let Ground { waiting, taken, .. } = &mut *ground;
+            let Picked { batch, alone, names } = pick(waiting, taken.values().map(|(taken, _)| taken));
+            ground.is_stuck = batch.is_empty() && alone.is_empty();
             alone.into_iter().for_each(|job| self.way.single(job));
             if !batch.is_empty()
-                && let Some(mut lane) = self.lanes.pop()
+                && let Some(lane) = ground.lanes.pop()
             {
-                let taken = (names, batch.len());
-                let task = self.under_way.spawn(async move {
-                    lane.batch(batch).await;
-                    lane
-                });
-                self.taken.insert(task.id(), taken);
+                self.start(&mut ground, lane, batch, names);
             }
         }
     }
 
-    fn landed(&mut self, landed: Result<(Id, Lane), JoinError>) {
-        let (id, lane) = match landed {
-            Ok(landed) => landed,
-            // It panicked, and who waited was told that the log was closed.
-            Err(error) => (error.id(), Lane::new(&self.way)),
-        };
-        self.taken.remove(&id);
-        self.lanes.push(lane);
-        self.is_stuck = false;
+    fn start(self: &Arc<Self>, ground: &mut Ground, mut lane: Lane, batch: Vec<Job>, names: Names) {
+        ground.sent += 1;
+        ground.lone = if batch.len() == 1 { (ground.lone + 1).min(CALM) } else { 0 };
+        ground.taken.insert(ground.sent, (names, batch.len()));
+        let trip = Trip { field: Arc::clone(self), number: ground.sent, lane: None };
+        tokio::spawn(async move {
+            lane.batch(batch).await;
+            trip.landed(lane);
+        });
+    }
+}
+
+/// A batch under way. Dropped, it gives back its lane and what it held.
+struct Trip {
+    field: Arc<Field>,
+    number: u64,
+    lane: Option<Lane>,
+}
+
+impl Trip {
+    fn landed(mut self, lane: Lane) {
+        self.lane = Some(lane);
+    }
+}
+
+impl Drop for Trip {
+    fn drop(&mut self) {
+        // Where it panicked, who waited was told that the log was closed.
+        let lane = self.lane.take().unwrap_or_else(|| Lane::new(&self.field.way));
+        let mut ground = self.field.lock();
+        ground.taken.remove(&self.number);
+        ground.lanes.push(lane);
+        ground.is_stuck = false;
+        if !ground.waiting.is_empty() {
+            self.field.landed.notify_one();
+        }
     }
 }
 

@@ -34,6 +34,15 @@ impl Fault {
     }
 }
 
+/// What a request found, or what the log said to it. An error is one of SQLite's, for which the transaction fails.
+pub(crate) fn refused<T>(found: Result<T, Fault>) -> rusqlite::Result<Result<T, Error>> {
+    match found {
+        Ok(value) => Ok(Ok(value)),
+        Err(Fault::Refused(error)) => Ok(Err(error)),
+        Err(Fault::Sqlite(error)) => Err(error),
+    }
+}
+
 /// What SQLite's error means to a caller.
 pub(crate) fn to_error(log: &str, error: rusqlite::Error) -> Error {
     let Some(code) = error.sqlite_error_code() else { return of_values(log, error) };

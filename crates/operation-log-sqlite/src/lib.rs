@@ -8,7 +8,9 @@
 mod alerts;
 mod append;
 mod archive;
+mod at_once;
 mod batch;
+mod commit;
 mod conditions;
 mod ending;
 mod fault;

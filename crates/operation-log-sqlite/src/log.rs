@@ -16,14 +16,16 @@ use redress_types::{AlertId, Epoch, Hash, OperationId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::watch;
 
+use crate::at_once::AtOnce;
 use crate::batch::Batch;
+use crate::commit::Shared;
 use crate::fault::{Fault, to_error};
 use crate::lock::{self, Lock};
 use crate::open::{self, Options, path_of};
 use crate::readers::Readers;
 use crate::values::Id;
 use crate::wal::{self, Checkpoints};
-use crate::writer::{Shared, Writer};
+use crate::writer::Writer;
 use crate::{alerts, append, archive, heads, holding, inbox, outbox, payloads, session, status, switches};
 
 /// A log in one SQLite file. Every acknowledged write has reached the disk.
@@ -61,8 +63,8 @@ impl SqliteLog {
         let durability = open::durability(&conn).map_err(|error| to_error(&log, error))?;
         let shared = Arc::new(Shared::new(log.clone(), Arc::clone(&options.clock)));
         let place = wal::Place { path: path.clone(), log: log.clone(), options: options.clone() };
-        let checkpoints = Checkpoints::of(&mut conn, place).map_err(|error| to_error(&log, error))?;
-        let writer = Writer::start(conn, checkpoints, Arc::clone(&shared))?;
+        let checkpoints = Checkpoints::of(&mut conn, place.clone()).map_err(|error| to_error(&log, error))?;
+        let writer = Writer::start(conn, AtOnce::new(place, checkpoints), Arc::clone(&shared))?;
         let readers = Readers::new(path.clone(), log, options.clone());
         Ok(Self(Arc::new(Inner { writer, readers, shared, path, durability })))
     }
@@ -75,7 +77,7 @@ impl SqliteLog {
     /// Lets the file grow to so many pages of 4 KiB and no further, as a full disk would. For tests.
     #[doc(hidden)]
     pub async fn limit_pages(&self, pages: u32) -> Result<(), Error> {
-        // It counts for the connection, and takes effect outside and inside of transactions alike.
+        // It counts for the connection of the writer's thread, and takes effect outside and inside of transactions alike.
         let work = move |batch: &mut Batch<'_, '_>| {
             Ok(batch.conn().pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?)
         };
@@ -227,7 +229,7 @@ impl OperationLog for SqliteLog {
     }
 
     async fn append(&self, append: Append) -> Result<Recorded, Error> {
-        self.0.writer.write(move |batch| append::append(batch, &append)).await
+        self.0.writer.write_at_once(move |batch| append::append(batch, &append)).await
     }
 
     async fn repeat(&self, repeat: Repeat) -> Result<AlertRecord, Error> {

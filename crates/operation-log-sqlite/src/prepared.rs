@@ -6,12 +6,14 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use rusqlite::{Connection, PrepFlags, Statement};
 
-/// The statements that were used on a connection. They are found by the place of their text in the program: the cache of
-/// the driver reads the whole text each time, which was a tenth of the time of an append.
+/// The statements that were used on a connection.
 pub(crate) struct Prepared<'c> {
     conn: &'c Connection,
-    kept: RefCell<HashMap<Place, Statement<'c>, BuildHasherDefault<Mixed>>>,
+    /// Found by the place of their text in the program. Without it they are in the cache of the driver.
+    kept: Option<RefCell<Kept<'c>>>,
 }
+
+type Kept<'c> = HashMap<Place, Statement<'c>, BuildHasherDefault<Mixed>>;
 
 /// Where a text stands, and how long it is.
 type Place = (usize, usize);
@@ -40,9 +42,15 @@ impl Hasher for Mixed {
 }
 
 impl<'c> Prepared<'c> {
-    /// None yet.
-    pub(crate) fn on(conn: &'c Connection) -> Self {
-        Self { conn, kept: RefCell::default() }
+    /// Kept here, for as long as the connection is borrowed: the cache of the driver reads the whole text each time,
+    /// which was a tenth of the time of an append.
+    pub(crate) fn here(conn: &'c Connection) -> Self {
+        Self { conn, kept: Some(RefCell::default()) }
+    }
+
+    /// Kept by the connection: it can be another thread's in between.
+    pub(crate) fn cached(conn: &'c Connection) -> Self {
+        Self { conn, kept: None }
     }
 
     /// The connection.
@@ -56,16 +64,19 @@ impl<'c> Prepared<'c> {
         sql: &'static str,
         work: impl FnOnce(&mut Statement<'c>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
+        let Some(all) = &self.kept else {
+            return work(&mut *self.conn.prepare_cached(sql)?);
+        };
         let place = (sql.as_ptr().addr(), sql.len());
         // Taken out while it is used, so that nothing is borrowed meanwhile.
-        let kept = self.kept.borrow_mut().remove(&place);
+        let kept = all.borrow_mut().remove(&place);
         let mut statement = match kept {
             Some(statement) => statement,
             // Kept for long: so SQLite does not fill with it the small memory that it has for what is short-lived.
             None => self.conn.prepare_with_flags(sql, PrepFlags::SQLITE_PREPARE_PERSISTENT)?,
         };
         let done = work(&mut statement);
-        self.kept.borrow_mut().insert(place, statement);
+        all.borrow_mut().insert(place, statement);
         done
     }
 }
