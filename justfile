@@ -4,11 +4,11 @@
 default:
     @just --list
 
-# Every test and doc test, without the summary; takes seconds once built.
+# Every test and doc test that needs no server; takes seconds once built.
 test *ARGS:
     cargo test --locked {{ARGS}}
 
-# The one test command: does its own set-up, runs everything, names what it skipped.
+# The one test command: does its own set-up and runs everything.
 test-all *ARGS:
     ./test {{ARGS}}
 

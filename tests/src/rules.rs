@@ -79,6 +79,28 @@ pub fn left_for_later(text: &str) -> Vec<usize> {
     text.lines().enumerate().filter(|(_, line)| puts_off(line)).map(|(index, _)| index + 1).collect()
 }
 
+/// The tests that plain `cargo test` leaves out: the number of the line that says so, and the line.
+#[must_use]
+pub fn left_out(text: &str) -> Vec<(usize, &str)> {
+    let marks = |line: &str| line.starts_with("#[ignore") || line.contains(", ignore");
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    lines.filter(|(_, line)| line.starts_with("#[") && marks(line)).collect()
+}
+
+/// Whether such a line gives one of the two reasons there are: a server, named, or the time it takes, in seconds.
+#[must_use]
+pub fn says_why(line: &str) -> bool {
+    let reason = line.strip_prefix("#[ignore = \"").and_then(|rest| rest.strip_suffix("\"]"));
+    let Some(reason) = reason.and_then(|reason| reason.strip_suffix(": ./test runs it")) else {
+        return false;
+    };
+    let seconds = reason.strip_prefix("takes ").and_then(|rest| rest.strip_suffix(" s"));
+    let servers = reason.strip_prefix("needs ").unwrap_or_default();
+    let known = |server: &str| ["Postgres", "Redis", "Alertmanager"].contains(&server);
+    seconds.is_some_and(|number| number.parse::<u32>().is_ok())
+        || servers.split(", ").flat_map(|part| part.split(" and ")).all(known)
+}
+
 #[cfg(test)]
 mod each_rule_catches_what_it_is_for {
     use super::*;
@@ -109,6 +131,22 @@ mod each_rule_catches_what_it_is_for {
             concat!("todo", "!")
         );
         assert_eq!(left_for_later(&lines), [2, 4]);
+    }
+
+    #[test]
+    fn a_test_left_out_for_a_reason_of_its_own() {
+        let mark = |reason: &str| format!("#[ignore{reason}]");
+        for fine in ["needs Redis", "needs Postgres, Redis and Alertmanager", "takes 12 s"] {
+            assert!(says_why(&mark(&format!(" = \"{fine}: ./test runs it\""))), "{fine}");
+        }
+        let own = ["", " = \"flaky\"", " = \"needs Redis\"", " = \"takes long: ./test runs it\""];
+        for reason in own.map(mark) {
+            assert!(!says_why(&reason), "{reason}");
+            assert_eq!(left_out(&format!("#[test]\n  {reason}\nfn it() {{}}")), [(2, reason.as_str())]);
+        }
+        let hidden = "#[cfg_attr(unix, ignore)]";
+        assert!(!left_out(hidden).is_empty() && !says_why(hidden));
+        assert!(!says_why(&mark(" = \"needs a rest: ./test runs it\"")));
     }
 
     #[test]

@@ -21,27 +21,32 @@ use crash_sweep::strategies::{HALT, OK, PROBE, RERUN, Strategy};
 use crash_sweep::{Outcome, Place, Sweep, World, hold};
 
 #[test]
+#[ignore = "takes 10 s: ./test runs it"]
 fn a_restored_operation_survives_a_crash_at_every_point() -> Outcome {
     sweep(&OK)
 }
 
 #[test]
+#[ignore = "takes 10 s: ./test runs it"]
 fn steps_that_may_be_repeated_survive_a_crash_at_every_point() -> Outcome {
     sweep(&RERUN)
 }
 
 #[test]
+#[ignore = "takes 10 s: ./test runs it"]
 fn steps_that_are_probed_survive_a_crash_at_every_point() -> Outcome {
     sweep(&PROBE)
 }
 
 #[test]
+#[ignore = "takes 10 s: ./test runs it"]
 fn steps_that_must_not_be_repeated_survive_a_crash_at_every_point() -> Outcome {
     sweep(&HALT)
 }
 
 /// A cancel, the deadline, a pause.
 #[test]
+#[ignore = "takes 10 s: ./test runs it"]
 fn what_comes_between_a_crash_and_the_next_start_is_carried_out() -> Outcome {
     let count = usize::try_from(number_from("REDRESS_CRASH_BETWEEN", 6)?)?;
     let (world, mut fates) = (Embedded::new()?, Vec::new());

@@ -162,6 +162,7 @@ const LATER: &str = "2026-11-21T09:00:00.000Z";
 const FAR: &str = "2099-01-01T00:00:00.000Z";
 
 #[test]
+#[ignore = "needs Postgres, Redis and Alertmanager: ./test runs it"]
 fn an_alert_walks_from_alertmanager_to_restored_in_tables_cache_and_api() -> Outcome {
     let world = World::start(&[])?;
     let alertmanager = alertmanager(free_address()?, &configuration(&world.webhook(), ""), &[])?;
@@ -285,6 +286,7 @@ fn ready_and_proven(mut world: World) -> Outcome {
 }
 
 #[test]
+#[ignore = "needs Postgres, Redis and Alertmanager: ./test runs it"]
 fn a_group_of_both_acts_on_what_fires_and_what_is_cut_is_fetched() -> Outcome {
     let address = free_address()?;
     let world = World::start(&["--alertmanager-url", &format!("http://{address}")])?;
@@ -302,6 +304,7 @@ fn a_group_of_both_acts_on_what_fires_and_what_is_cut_is_fetched() -> Outcome {
 }
 
 #[test]
+#[ignore = "needs Postgres, Redis and Alertmanager: ./test runs it"]
 fn two_alertmanagers_of_a_cluster_deliver_twice_and_it_runs_once() -> Outcome {
     let world = World::start(&[])?;
     let peers = [free_address()?, free_address()?];

@@ -58,6 +58,7 @@ impl Harness for InPostgres {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn postgres_keeps_every_promise() {
     let exercised = exercise(InPostgres::new).await;
     assert!(exercised.skipped.is_empty(), "{exercised:?}");
@@ -67,6 +68,7 @@ async fn postgres_keeps_every_promise() {
 
 /// The same calls on both logs: the answers and the histories are equal. A failing seed is printed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn postgres_and_memory_answer_alike() {
     for seed in 1..=10 {
         differential(seed, 300, &mut InMemory::default(), &mut InPostgres::new().await).await;

@@ -23,6 +23,7 @@ use redress_types::Epoch;
 
 /// Two engines take in the same alerts at the same moment and run what they began.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn alerts_that_come_to_two_engines_lead_to_one_operation_each() {
     const ALERTS: u64 = 120;
     let schema = Schema::new().await;
@@ -78,6 +79,7 @@ async fn run(log: PostgresLog, mut writer: Writer) -> &'static str {
 
 /// Whoever follows while two engines append sees every position, in order, exactly once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn who_follows_two_engines_misses_nothing() {
     const EACH: u64 = 150;
     let schema = Schema::new().await;
@@ -106,6 +108,7 @@ async fn who_follows_two_engines_misses_nothing() {
 
 /// A slot is freed by one engine while operations of another begin to wait for it: each is woken in its turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn no_waiter_is_forgotten_between_two_engines() {
     const ROUNDS: u64 = 40;
     let schema = Schema::new().await;
@@ -138,6 +141,7 @@ async fn no_waiter_is_forgotten_between_two_engines() {
 
 /// Two engines admit under the same budgets at once: each holds exactly as many as it may, however they collide.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_budget_that_two_engines_ask_for_is_never_overdrawn() {
     const ROUNDS: u64 = 12;
     const EACH: u64 = 20;
@@ -185,6 +189,7 @@ async fn a_budget_that_two_engines_ask_for_is_never_overdrawn() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_session_ends_by_the_clock_of_the_database() {
     let schema = Schema::new().await;
     let (one, two) = (schema.open().await, schema.open().await);
@@ -220,6 +225,7 @@ async fn a_session_ends_by_the_clock_of_the_database() {
 
 /// What one process commits, the other hears of without asking.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn another_process_is_told() {
     let schema = Schema::new().await;
     let (one, two) = (schema.open().await, schema.open().await);
@@ -246,6 +252,7 @@ async fn listening(schema: &Schema) {
 /// Joins, endings, posts and claims of one operation from many sides at once: nothing waits in a circle for long,
 /// and the log proves itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn many_sides_at_one_operation() {
     let schema = Schema::new().await;
     let (one, two) = (schema.open().await, schema.open().await);

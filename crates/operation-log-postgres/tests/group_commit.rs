@@ -21,6 +21,7 @@ async fn warm(schema: &Schema) -> (PostgresLog, SessionId) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_lone_append_is_one_commit() {
     let schema = Schema::new().await;
     let (log, session) = warm(&schema).await;
@@ -51,6 +52,7 @@ async fn a_lone_append_is_one_commit() {
 
 /// What an accepting append brings with it in a server: budgets, a payload and outbox rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn an_admission_with_all_that_belongs_to_it_is_one_commit_in_one_round_trip() {
     let schema = Schema::new().await;
     let (log, session) = warm(&schema).await;
@@ -97,6 +99,7 @@ fn payload(number: u64, place: u64) -> Payload {
 
 /// What was sent while the log was busy forms few batches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn concurrent_appends_share_commits_and_one_bad_one_fails_alone() {
     const APPENDS: u64 = 200;
     let schema = Schema::new().await;
@@ -159,6 +162,7 @@ async fn until_waiting(schema: &Schema) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_dropped_call_leaves_the_log_whole() {
     let schema = Schema::new().await;
     let (log, session) = warm(&schema).await;
@@ -173,6 +177,7 @@ async fn a_dropped_call_leaves_the_log_whole() {
 
 /// Outbox rows, holds and claims of many appends in one batch are each their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn what_a_batch_owes_and_leaves_is_each_its_own() {
     let schema = Schema::new().await;
     let (log, session) = warm(&schema).await;
@@ -235,6 +240,7 @@ fn owed(number: u64, rows: u64) -> Vec<Owe> {
 
 /// The writer remembers that no switch was ever changed; another process changes one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_switch_that_another_process_turned_off_is_in_the_way_at_once() {
     let schema = Schema::new().await;
     let (log, session) = warm(&schema).await;
@@ -251,6 +257,7 @@ async fn a_switch_that_another_process_turned_off_is_in_the_way_at_once() {
 
 /// Whole lives at once share their commits: a batch that its one statement could not take would go one by one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn whole_lives_share_their_commits() {
     let schema = Schema::new().await;
     let (log, session) = warm(&schema).await;
@@ -279,6 +286,7 @@ async fn whole_lives_share_their_commits() {
 
 /// What no batch can take goes alone; what has a claim in common with it waits for it, and for nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn what_goes_alone_leaves_nobody_waiting() {
     let schema = Schema::new().await;
     let (log, session) = warm(&schema).await;
@@ -293,6 +301,7 @@ async fn what_goes_alone_leaves_nobody_waiting() {
 
 /// What waits for something under way goes when that has landed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn what_has_a_claim_in_common_with_what_is_under_way_goes_after_it() {
     let schema = Schema::new().await;
     let (log, session) = warm(&schema).await;

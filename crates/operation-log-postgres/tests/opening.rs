@@ -10,6 +10,7 @@ use redress_operation_log::{Error, OperationHistory as _, OperationLog as _};
 use redress_operation_log_postgres::{Migrate, Options, PostgresLog};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn engines_that_start_at_once_make_one_schema() {
     let schema = Schema::new().await;
     let url = schema.url();
@@ -27,6 +28,7 @@ async fn engines_that_start_at_once_make_one_schema() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_schema_is_made_by_migrate_and_then_only_checked() {
     let schema = Schema::new().await;
     let checks = Options { migrate: Migrate::Check, ..Options::default() };
@@ -39,6 +41,7 @@ async fn a_schema_is_made_by_migrate_and_then_only_checked() {
 
 /// A user that owns one schema, may create nothing else, and is no superuser.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_user_that_owns_only_its_schema_is_enough() {
     let schema = Schema::new().await;
     let user = format!("{}_plain", schema.name);
@@ -59,6 +62,7 @@ async fn a_user_that_owns_only_its_schema_is_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn schemas_of_another_make_are_refused() {
     let says = async |schema: &Schema, expected: &str| {
         let refused = PostgresLog::open(&schema.url(), &Options::default()).await.unwrap_err();
@@ -86,6 +90,7 @@ async fn schemas_of_another_make_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn what_cannot_be_reached_says_so_without_the_password() {
     let url = "postgres://ann:hunter2@127.0.0.1:1/redress";
     let error = PostgresLog::open(url, &Options::default()).await.unwrap_err();
@@ -98,6 +103,7 @@ async fn what_cannot_be_reached_says_so_without_the_password() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_closed_log_answers_that_it_is() {
     let schema = Schema::new().await;
     let log = schema.open().await;

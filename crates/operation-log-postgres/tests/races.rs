@@ -25,6 +25,7 @@ use sqlx::Connection as _;
 
 /// The write-ahead log moves all the while, and each session's look at it is later than the one before it noted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn sessions_opened_and_renewed_at_once_are_no_restored_log() {
     let schema = Schema::new().await;
     let (one, two) = (schema.open().await, schema.open().await);
@@ -56,6 +57,7 @@ async fn sessions_opened_and_renewed_at_once_are_no_restored_log() {
 
 /// What was not committed was not seen.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_session_whose_commit_is_lost_is_no_sign_of_a_restored_log() {
     let schema = Schema::new().await;
     let (proxy, url) = Proxy::before(&server()).await;
@@ -70,6 +72,7 @@ async fn a_session_whose_commit_is_lost_is_no_sign_of_a_restored_log() {
 
 /// In the middle of a transaction the server falls silent: its end is not waited for too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_server_that_falls_silent_is_not_waited_for_for_ever() {
     let schema = Schema::new().await;
     let (proxy, url) = Proxy::before(&server()).await;
@@ -123,6 +126,7 @@ async fn take_all(log: PostgresLog, session: SessionId, done: Arc<AtomicBool>) -
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn an_outbox_row_is_given_to_one_engine() {
     const ROWS: u32 = 3000;
     let schema = Schema::new().await;
@@ -142,6 +146,7 @@ async fn an_outbox_row_is_given_to_one_engine() {
 
 /// A person has the first row of a key tried again while engines take the second: one of them is on its way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn of_an_order_key_one_row_is_on_its_way_whatever_a_person_decides() {
     const KEYS: u32 = 150;
     let schema = Schema::new().await;
@@ -171,6 +176,7 @@ async fn of_an_order_key_one_row_is_on_its_way_whatever_a_person_decides() {
 
 /// A slot is freed while somebody has the head of its only waiter locked, for something that wakes nobody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_waiter_that_was_locked_when_its_slot_was_freed_is_found_by_the_next_claim() {
     let schema = Schema::new().await;
     let log = schema.open().await;
@@ -221,6 +227,7 @@ async fn meanwhile(change: &str, append: impl FnOnce(SessionId) -> Append) -> Er
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_session_that_is_closed_while_its_append_waits_appends_nothing() {
     let close = "update sessions set closed_at = 1 where id = $session";
     let refused = meanwhile(close, |session| begin(&writer(session, 1))).await;
@@ -228,6 +235,7 @@ async fn a_session_that_is_closed_while_its_append_waits_appends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_hold_that_is_left_behind_while_an_append_waits_keeps_it_away() {
     let hold = "insert into holds (key, next_allowed_at) values ('rest', 9000000000000000)";
     let refused = meanwhile(hold, |session| {

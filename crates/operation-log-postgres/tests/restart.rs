@@ -21,6 +21,7 @@ use redress_types::{Hash, Incarnation, OperationId};
 /// Appends while the server is killed three times. What was acknowledged is there, once, and the calls go on by
 /// themselves when the server is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_killed_server_loses_nothing_that_was_acknowledged() {
     let server = Arc::new(Postgres::start().unwrap());
     let schema = Schema::on(&server.url()).await;
@@ -95,6 +96,7 @@ async fn certain(log: &PostgresLog, append: &Append) -> Recorded {
 
 /// A promoted standby, or a recovery to a point in time, begins another timeline.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn another_timeline_ends_the_sessions_and_raises_the_incarnation() {
     let server = Postgres::start().unwrap();
     let schema = Schema::on(&server.url()).await;
@@ -141,6 +143,7 @@ where
 
 /// `pg_dump`, dropped, and read back into the same database: the tables are others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn tables_that_were_made_anew_are_noticed() {
     let schema = Schema::new().await;
     let log = schema.open().await;
@@ -156,6 +159,7 @@ async fn tables_that_were_made_anew_are_noticed() {
 
 /// What this process has seen is gone: somebody put an older state in its place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_log_that_is_older_than_what_was_seen_is_noticed() {
     let schema = Schema::new().await;
     let log = schema.open().await;
@@ -169,6 +173,7 @@ async fn a_log_that_is_older_than_what_was_seen_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn tls_is_spoken_and_the_certificate_checked() {
     let server = Postgres::start().unwrap();
     let folder = server.folder();
@@ -209,6 +214,7 @@ async fn tls_is_spoken_and_the_certificate_checked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_server_that_may_lose_what_it_acknowledged_is_refused() {
     let server = Postgres::start_with("fsync = off\nsynchronous_commit = off").unwrap();
     let schema = Schema::on(&server.url()).await;
@@ -231,6 +237,7 @@ async fn a_server_that_may_lose_what_it_acknowledged_is_refused() {
 
 /// A user that may not see by what a cluster is told has sessions all the same; what it may see is compared.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_user_that_may_see_little_of_the_server_has_sessions() {
     let server = Postgres::start().unwrap();
     let schema = Schema::on(&server.url()).await;

@@ -117,9 +117,8 @@ fn what_is_owed_is_listed_given_up_or_tried_again() {
     let rows: Vec<&str> = owed.iter().map(|row| row["row"].as_str().unwrap()).collect();
     assert!(owed.iter().all(|row| row["operation"] == shown[0]["id"]), "{owed:?}");
     // Refused for good, it is a person's, where the program still had the time to call one before it ended.
-    let first = owed[0]["state"].as_str().unwrap();
-    assert!(matches!(first, "handed" | "owed") && owed[0]["last_error"].is_string(), "{owed:?}");
-    assert_eq!(owed[1]["state"], "owed", "{owed:?}");
+    assert!(owed.iter().all(|row| row["state"] == "handed" || row["state"] == "owed"), "{owed:?}");
+    assert!(owed[0]["last_error"].is_string(), "{owed:?}");
     let plain = place.run(&["outbox", "list"]).expect_code(0);
     assert!(rows.iter().all(|row| plain.out.contains(&format!("{row} "))), "{}", plain.all());
 

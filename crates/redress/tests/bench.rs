@@ -28,6 +28,7 @@ fn schemas_left(database: &Database) -> i64 {
 }
 
 #[test]
+#[ignore = "needs Postgres: ./test runs it"]
 fn the_same_figures_come_from_postgres_and_the_schema_beside_is_removed() {
     let (place, database) = (Place::new(), Database::new("bench"));
     let url = database.url();
@@ -42,6 +43,7 @@ fn the_same_figures_come_from_postgres_and_the_schema_beside_is_removed() {
 }
 
 #[test]
+#[ignore = "needs Postgres: ./test runs it"]
 fn two_engines_share_one_postgres() {
     let (place, database) = (Place::new(), Database::new("bench_two"));
     let url = database.url();
@@ -78,6 +80,7 @@ fn nothing_was_lost(figures: &Value, sent: u64) {
 }
 
 #[test]
+#[ignore = "takes 3 s: ./test runs it"]
 fn the_intake_is_measured_and_everything_acknowledged_is_found_again() {
     let place = Place::new();
     let small =
@@ -98,6 +101,7 @@ fn the_intake_is_measured_and_everything_acknowledged_is_found_again() {
 }
 
 #[test]
+#[ignore = "needs Postgres: ./test runs it"]
 fn the_intake_is_measured_on_postgres() {
     let (place, database) = (Place::new(), Database::new("intake"));
     let url = database.url();

@@ -8,6 +8,7 @@ use support::database::Database;
 use support::{Place, example};
 
 #[test]
+#[ignore = "needs Postgres: ./test runs it"]
 fn only_what_writes_brings_the_log_to_the_programs_format() {
     let (place, database) = (Place::new(), Database::new("migrate"));
     let url = database.url();

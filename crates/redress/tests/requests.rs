@@ -41,6 +41,7 @@ fn suspended(place: &Place) {
 }
 
 #[test]
+#[ignore = "takes 9 s: ./test runs it"]
 fn a_suspended_operation_is_decided_with_no_engine_running() {
     let place = Place::new();
     suspended(&place);
@@ -63,6 +64,7 @@ fn a_suspended_operation_is_decided_with_no_engine_running() {
 }
 
 #[test]
+#[ignore = "takes 12 s: ./test runs it"]
 fn a_request_is_known_by_its_key_and_its_reason_is_on_record() {
     let place = Place::new();
     suspended(&place);
@@ -94,6 +96,7 @@ fn a_request_is_known_by_its_key_and_its_reason_is_on_record() {
 }
 
 #[test]
+#[ignore = "takes 7 s: ./test runs it"]
 fn a_suspended_operation_is_decided_while_a_run_waits_for_it() {
     let place = Place::new();
     suspended(&place);

@@ -111,6 +111,7 @@ fn the_command_line_prints_what_the_service_answers(place: &Place, service: &Ser
 }
 
 #[test]
+#[ignore = "takes 3 s: ./test runs it"]
 fn what_a_killed_service_was_doing_goes_on_with_the_next_and_a_broken_table_is_repaired() {
     let place = Place::new();
     let service = serve(&place, &["--rollback-sleep", "3s"]);
@@ -204,6 +205,7 @@ fn proven(service: &Service, id: &str) -> (u64, u64) {
 }
 
 #[test]
+#[ignore = "takes 6 s: ./test runs it"]
 fn verification_and_cooldown_are_as_asked() {
     let place = Place::new();
     let options = ["--rollback-sleep", "0s", "--passes", "1", "--settle", "1500ms", "--cooldown", "0s"];
@@ -286,6 +288,7 @@ fn a_dry_run_says_what_differs_and_writes_nothing() {
 }
 
 #[test]
+#[ignore = "takes 18 s: ./test runs it"]
 fn tables_and_cache_are_named_by_the_environment_too() {
     let place = Place::new();
     place.run(&["run", &example("message.json"), "--rollback-sleep", "0s"]).expect_code(0);

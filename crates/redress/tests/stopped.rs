@@ -61,6 +61,7 @@ fn a_second_engine_is_told_who_holds_the_file_and_readers_are_not_held_up() {
 }
 
 #[test]
+#[ignore = "takes 7 s: ./test runs it"]
 fn what_still_waits_is_said_with_since_and_until_and_carried_on_without_the_file() {
     let place = Place::new();
     let file = example("message.json");

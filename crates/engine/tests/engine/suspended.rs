@@ -25,7 +25,7 @@ async fn verdicts_on_a_step_in_doubt() {
         let engine = world.engine(&executor, world.strategy(&executor, 1)).await;
         let id = accept(&engine, alert("a").native()).await;
         world.until_state(id, State::Suspended).await;
-        tokio::time::sleep(HOUR).await;
+        tokio::time::sleep(10 * MINUTE).await;
         assert_eq!(world.calls(id, 1, 0), 1, "it was not called again by itself");
         world.decide(id, decision).await;
         let head = world

@@ -12,6 +12,7 @@ use crate::servers::cache_at;
 use crate::world::{Cached, World, alert, cached, call};
 
 #[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
 async fn an_issue_moves_through_the_sets() {
     let Cached { redis, world, persistence, .. } = cached().await;
     let see = redis.client().await;
@@ -65,6 +66,7 @@ async fn an_issue_moves_through_the_sets() {
 }
 
 #[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
 async fn who_watches_sees_every_state_and_a_key_is_in_one_health_set() {
     let Cached { redis, world, persistence, .. } = cached().await;
     let see = redis.client().await;
@@ -85,6 +87,7 @@ async fn who_watches_sees_every_state_and_a_key_is_in_one_health_set() {
 }
 
 #[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
 async fn a_key_of_a_wrong_type_changes_nothing() {
     let wrong = [
         ("LPUSH alert:issue:a x", "alert:issue:a is a list, a string was expected"),
@@ -131,6 +134,7 @@ async fn a_key_of_a_wrong_type_changes_nothing() {
 }
 
 #[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
 async fn a_stale_writer_changes_nothing_and_a_missing_key_is_not_created() {
     let Cached { redis, world, persistence, .. } = cached().await;
     let see = redis.client().await;
@@ -162,6 +166,7 @@ async fn a_stale_writer_changes_nothing_and_a_missing_key_is_not_created() {
 }
 
 #[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
 async fn without_redis_the_tables_go_on_and_the_outbox_repairs_later() {
     let Cached { db, mut redis, world, persistence } = cached().await;
     let mut story = world.accepted("a").await;
@@ -195,6 +200,7 @@ async fn without_redis_the_tables_go_on_and_the_outbox_repairs_later() {
 }
 
 #[tokio::test]
+#[ignore = "takes 3 s: ./test runs it"]
 async fn a_redis_that_is_absent_from_the_start_is_behind() {
     let world = World::new(true).await;
     let settings = cache_at(free_address().unwrap());
@@ -207,6 +213,7 @@ async fn a_redis_that_is_absent_from_the_start_is_behind() {
 }
 
 #[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
 async fn a_cluster_is_refused_with_the_reason() {
     let redis = redis(free_address().unwrap(), &["--cluster-enabled", "yes"]).unwrap();
     let world = World::new(true).await;
@@ -217,6 +224,7 @@ async fn a_cluster_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
 async fn a_wrong_password_is_behind_and_says_no_secret() {
     let redis = redis(free_address().unwrap(), &["--requirepass", "right"]).unwrap();
     let world = World::new(true).await;
@@ -233,6 +241,7 @@ async fn a_wrong_password_is_behind_and_says_no_secret() {
 }
 
 #[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
 async fn a_value_that_expired_takes_its_version_with_it() {
     let Cached { redis, world, persistence, .. } = cached().await;
     let see = redis.client().await;
@@ -254,6 +263,7 @@ async fn a_value_that_expired_takes_its_version_with_it() {
 }
 
 #[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
 async fn a_closed_issue_leaves_the_sets_once_its_value_expired() {
     let Cached { redis, world, persistence, .. } = cached().await;
     let see = redis.client().await;
@@ -276,6 +286,7 @@ async fn a_closed_issue_leaves_the_sets_once_its_value_expired() {
 }
 
 #[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
 async fn a_cache_that_lost_keys_is_completed_by_itself() {
     let Cached { redis, world, persistence, .. } = cached().await;
     let see = redis.client().await;
@@ -297,6 +308,7 @@ async fn a_cache_that_lost_keys_is_completed_by_itself() {
 
 /// A server that is stopped, not gone: readiness says so at once.
 #[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
 async fn a_cache_that_hangs_does_not_hold_up_readiness() {
     let Cached { redis, persistence, .. } = cached().await;
     let see = redis.client().await;

@@ -52,6 +52,7 @@ impl Check for Answers {
 }
 
 #[tokio::test]
+#[ignore = "needs Postgres and Redis: ./test runs it"]
 async fn what_an_engine_does_stands_in_tables_and_cache() {
     let (db, redis) = (Db::postgres().await, Redis::start());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -29,6 +29,7 @@ macro_rules! on_both {
             }
 
             #[tokio::test]
+            #[ignore = "needs Postgres: ./test runs it"]
             async fn on_postgres() {
                 super::super::$story(crate::servers::Db::postgres().await).await;
             }

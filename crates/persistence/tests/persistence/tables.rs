@@ -353,6 +353,7 @@ async fn many_joined(db: Db) {
 
 /// A database that does not answer at the start is left to the outbox; without the right to create, nothing is made.
 #[tokio::test]
+#[ignore = "takes 16 s: ./test runs it"]
 async fn tables_that_do_not_answer_yet() {
     let world = World::new(false).await;
     let nobody = redress_testkit::servers::free_address().unwrap();
@@ -374,6 +375,7 @@ async fn tables_that_do_not_answer_yet() {
 
 /// Tables that somebody has locked do not hold up readiness, nor a connection for ever.
 #[tokio::test]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn locked_tables_do_not_answer() {
     let db = Db::postgres().await;
     let (_, persistence) = World::over(&db).await;

@@ -43,6 +43,7 @@ async fn at_the_same_moment(db: &Db, world: &World, engines: &[Persistence; 2], 
 }
 
 #[tokio::test]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn two_endings_at_the_same_moment() {
     let db = Db::postgres().await;
     let world = World::new(false).await;
@@ -57,6 +58,7 @@ async fn two_endings_at_the_same_moment() {
 }
 
 #[tokio::test]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn an_ending_and_a_beginning_at_the_same_moment() {
     let db = Db::postgres().await;
     let world = World::new(false).await;
@@ -71,6 +73,7 @@ async fn an_ending_and_a_beginning_at_the_same_moment() {
 
 /// The first two alerts of a service at the same moment: one of them makes its row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn two_beginnings_of_a_new_service() {
     let db = Db::postgres().await;
     let world = World::new(false).await;
@@ -101,6 +104,7 @@ async fn two_beginnings_of_a_new_service() {
 
 /// A user without the right to create, or to write: the error says what to run.
 #[tokio::test]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_user_who_may_not() {
     let db = Db::postgres().await;
     let world = World::new(false).await;
@@ -136,6 +140,7 @@ async fn a_user_who_may_not() {
 
 /// One entry that accepts and begins is seen as two states by whoever watches the table.
 #[tokio::test]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn a_trigger_sees_every_state() {
     let db = Db::postgres().await;
     let (world, persistence) = World::over(&db).await;
