@@ -16,4 +16,5 @@ pub mod recorder_deployments;
 pub mod recorder_fleet;
 pub mod recorder_http;
 pub mod recorder_steps;
+pub mod recorder_webhook;
 pub mod rules;

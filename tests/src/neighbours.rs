@@ -15,6 +15,20 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
+/// The alert tables as somebody else makes them, with nothing of ours.
+pub const ALERT_TABLES: &str = "
+create table alert_issues (id varchar(64) primary key, state varchar(16) not null, level varchar(32) not null,
+    alert_state varchar(16) not null, title varchar(255) not null, labels json not null,
+    alert_since timestamp(6) not null);
+create index on alert_issues (state, level, alert_since);
+create index on alert_issues (alert_state, alert_since);
+create table alert_issue_comments (issue_id varchar(64) not null references alert_issues (id),
+    create_at timestamp(6) not null, content text not null, primary key (issue_id, create_at));
+create table service_states (service varchar(255) not null, version varchar(255) not null,
+    report_at timestamp(6), resolved_at timestamp(6), health_state varchar(16), alert_issue_ids text[],
+    primary key (service, version));
+";
+
 /// An Alertmanager with this configuration. `peers`: the cluster addresses, its own first.
 ///
 /// # Errors

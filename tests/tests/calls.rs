@@ -2,10 +2,8 @@
 //! what that person must know, and nothing secret. A service that is killed between the end of the operation and the
 //! answer of the webhook calls again when it is started again: under the same key, so that the receiver rings once.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redress_testkit::servers::{Process, free_address};
@@ -14,6 +12,7 @@ use redress_tests::neighbours::http;
 use redress_tests::processes::Program;
 use redress_tests::recorder::{Ledger, Moment, Recorder, Reply, Target};
 use redress_tests::recorder_http::Request;
+use redress_tests::recorder_webhook::Webhook;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -33,31 +32,6 @@ impl Target for Closed {
     fn answer(&mut self, request: &Request, _: &mut Ledger) -> Reply {
         let sent = request.headers.get("authorization").map_or("nothing", String::as_str);
         Reply::Json(403, json!({ "message": format!("{sent} may not do this") }))
-    }
-}
-
-/// A webhook: what it was told, each time. Clones hear the same.
-#[derive(Clone, Default)]
-struct Webhook(Arc<Mutex<Vec<Request>>>);
-
-impl Webhook {
-    fn lock(&self) -> MutexGuard<'_, Vec<Request>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn told(&self) -> Vec<Request> {
-        self.lock().clone()
-    }
-
-    fn keys(&self) -> BTreeSet<String> {
-        self.lock().iter().map(|request| request.key().to_owned()).collect()
-    }
-}
-
-impl Target for Webhook {
-    fn answer(&mut self, request: &Request, _: &mut Ledger) -> Reply {
-        self.lock().push(request.clone());
-        Reply::Json(200, json!({ "ok": true }))
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use redress_testkit::servers::{Postgres, Process, free_address, redis};
 use redress_testkit::until;
-use redress_tests::neighbours::{Redis, alertmanager, http, psql};
+use redress_tests::neighbours::{ALERT_TABLES, Redis, alertmanager, http, psql};
 use redress_tests::processes::Program;
 use serde_json::{Value, json};
 
@@ -19,18 +19,8 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 /// How long anything that must come may take.
 const LIMIT: Duration = Duration::from_secs(40);
 
-/// The tables as their owner makes them, and a trigger of ours that records each state.
-const TABLES: &str = "
-create table alert_issues (id varchar(64) primary key, state varchar(16) not null, level varchar(32) not null,
-    alert_state varchar(16) not null, title varchar(255) not null, labels json not null,
-    alert_since timestamp(6) not null);
-create index on alert_issues (state, level, alert_since);
-create index on alert_issues (alert_state, alert_since);
-create table alert_issue_comments (issue_id varchar(64) not null references alert_issues (id),
-    create_at timestamp(6) not null, content text not null, primary key (issue_id, create_at));
-create table service_states (service varchar(255) not null, version varchar(255) not null,
-    report_at timestamp(6), resolved_at timestamp(6), health_state varchar(16), alert_issue_ids text[],
-    primary key (service, version));
+/// Records each state of an issue.
+const SEE: &str = "
 create table seen (number bigserial primary key, id text not null, state text not null, alert_state text not null);
 create function see() returns trigger language plpgsql as $$ begin
     if tg_op = 'INSERT' or old.alert_state <> new.alert_state or old.state <> new.state then
@@ -52,7 +42,8 @@ struct World {
 impl World {
     fn start(options: &[&str]) -> Outcome<Self> {
         let postgres = Postgres::start()?;
-        psql(&postgres.url(), TABLES)?;
+        psql(&postgres.url(), ALERT_TABLES)?;
+        psql(&postgres.url(), SEE)?;
         let redis = redis(free_address()?, &[])?;
         let monitored = monitor(redis.address())?;
         let listen = free_address()?;
