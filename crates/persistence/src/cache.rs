@@ -17,6 +17,7 @@ use fred::types::config::{Config, ReconnectPolicy, ServerConfig};
 use fred::types::{Builder, InfoKind, SetOptions};
 use redress_types::{Clock, Timestamp};
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use self::entry::{IssueEntry, ServiceEntry, TTL, version};
 use crate::error::Error;
@@ -49,6 +50,8 @@ pub struct Cache {
     clock: Arc<dyn Clock>,
     /// The server behind the present connection was asked who it is.
     known: Arc<AtomicBool>,
+    /// Rings when a connection was made.
+    came: Arc<Notify>,
     notes: Arc<Mutex<Notes>>,
 }
 
@@ -179,16 +182,18 @@ impl Cache {
             builder.build().map_err(|error| Error::unavailable(format!("setting up {server}"), error))?;
         let known = Arc::new(AtomicBool::new(false));
         let notes = Arc::new(Mutex::new(Notes::default()));
-        let (forget, note) = (Arc::clone(&known), Arc::clone(&notes));
+        let came = Arc::new(Notify::new());
+        let (forget, ring, note) = (Arc::clone(&known), Arc::clone(&came), Arc::clone(&notes));
         client.on_reconnect(move |_| {
             forget.store(false, Ordering::Release);
+            ring.notify_one();
             async { Ok(()) }
         });
         client.on_error(move |(error, _)| {
             lock(&note).last_error = Some(error.to_string());
             async { Ok(()) }
         });
-        Ok(Self { client, server, clock, known, notes })
+        Ok(Self { client, server, clock, known, came, notes })
     }
 
     /// Ends the connection.
@@ -205,6 +210,14 @@ impl Cache {
             behind: notes.behind.clone(),
             incomplete: notes.incomplete,
         }
+    }
+
+    /// Waits for a new connection: a server that was started again may have come back empty. One that was made since
+    /// this was asked last counts.
+    ///
+    /// Cancellation safety: may be dropped; nothing is missed.
+    pub(crate) async fn connected_anew(&self) {
+        self.came.notified().await;
     }
 
     /// Asks the server for an answer, and whether everything is still there: who empties it takes the mark too.

@@ -47,6 +47,8 @@ const REDIS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long readiness waits for tables and cache: probes give up soon.
 const READINESS_PATIENCE: Duration = Duration::from_millis(900);
+/// A cache is looked at no sooner than this after the last time, however often its connection breaks.
+const LOOKS_APART: Duration = Duration::from_secs(1);
 /// How many times rarer a cache that cannot be completed is looked at, at most.
 const BACK_OFF_MAX: u32 = 64;
 
@@ -190,8 +192,8 @@ impl Persistence {
         Ok(report)
     }
 
-    /// Looks every `every` whether the cache lost keys (emptied, restarted, another server) and then completes it
-    /// from the tables, which stay as they are. What cannot be completed is looked at ever more rarely. Returns when
+    /// Looks every `every`, and as soon as there is a new connection, whether the cache lost keys (emptied, restarted,
+    /// another server) and then completes it from the tables, which stay as they are. What cannot be completed is looked at ever more rarely. Returns when
     /// `stop` is cancelled.
     ///
     /// Cancellation safety: may be dropped at any await.
@@ -200,7 +202,9 @@ impl Persistence {
         let look = async {
             let mut wait = every;
             loop {
-                tokio::time::sleep(wait).await;
+                let apart = wait.min(LOOKS_APART);
+                tokio::time::sleep(apart).await;
+                let _ = tokio::time::timeout(wait - apart, cache.connected_anew()).await;
                 let asked = cache.ping().await;
                 if asked.is_err() || !cache.status().incomplete {
                     wait = every;

@@ -306,6 +306,33 @@ async fn a_cache_that_lost_keys_is_completed_by_itself() {
     assert_eq!(see.members("alert:index:alert_state:InProcessing").await, ["a"]);
 }
 
+/// Nobody waits for the next look: a new connection is reason enough.
+#[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
+async fn a_redis_that_comes_back_empty_is_completed_at_once() {
+    let Cached { mut redis, world, persistence, .. } = cached().await;
+    world.accepted("a").await;
+    world.deliver_all(&persistence).await;
+    persistence.reconcile(Scope::default()).await.unwrap();
+    let stop = redress_action::CancellationToken::new();
+    let looks = persistence.look_after_cache(Duration::from_secs(3600), stop.clone());
+    let restarts = async {
+        // The connection that there was from the start was a new one too; the second restart is only that.
+        for _ in 0..2 {
+            redis.down();
+            redis.up();
+            let see = redis.client().await;
+            let look = async || {
+                let there = see.members("alert:index:open").await == ["a"];
+                Ok((there && !persistence.cache_status().unwrap().incomplete).then_some(()))
+            };
+            until_async(Duration::from_secs(20), "somebody recreated it", look).await.unwrap();
+        }
+        stop.cancel();
+    };
+    tokio::join!(looks, restarts);
+}
+
 /// A server that is stopped, not gone: readiness says so at once.
 #[tokio::test]
 #[ignore = "needs Redis: ./test runs it"]
