@@ -9,9 +9,28 @@
 -- Who writes claims, alerts or a waiter locks the one row of `meta` first. That lock gives positions their order,
 -- which is the order of the commits, and is held for the last part of a transaction only.
 
+-- Rules about one value are domains, by the same names: the server keeps those ready, while it reads each CHECK of a
+-- table anew from its catalogs for every statement that writes there.
+create domain hash_32 as bytea constraint hash_has_32_bytes check (length(value) = 32);
+create domain from_one as bigint constraint count_is_from_one check (value > 0);
+create domain from_zero as bigint constraint count_is_from_zero check (value >= 0);
+create domain operation_state as text constraint operation_state_is_known check (value in (
+    'received', 'blocked', 'diagnosing', 'awaiting_approval',
+    'rolling_back', 'verifying', 'compensating', 'suspended',
+    'restored', 'failed', 'timed_out', 'skipped', 'cancelled'));
+create domain outcome_state as text constraint alert_outcome_is_an_end check (value in (
+    'restored', 'failed', 'timed_out', 'skipped', 'cancelled'));
+create domain operation_level as text collate "C" constraint operation_level_is_known check (value in (
+    'P0', 'P1', 'P2', 'Warning'));
+create domain claim_kind as text collate "C" constraint claim_kind_is_known check (value in (
+    'fingerprint', 'sameness', 'slot'));
+create domain outbox_state as text constraint outbox_state_is_known check (value in (
+    'owed', 'done', 'handed', 'closed'));
+create domain only_one as smallint constraint meta_is_one_row check (value = 1);
+
 -- What the whole log knows about itself; one row.
 create table meta (
-    one             smallint primary key,
+    one             only_one primary key,
     log_id          uuid     not null,
     -- Raised when the database was found to be a restored or failed-over one.
     incarnation     bigint   not null,
@@ -32,9 +51,7 @@ create table meta (
     -- What was archived and removed, as the sessions count what was added.
     archived_entries    bigint not null default 0,
     archived_operations bigint not null default 0,
-    archived_digest     bytea  not null default decode(repeat('00', 32), 'hex'),
-    constraint meta_is_one_row check (one = 1),
-    constraint meta_archived_digest_has_32_bytes check (length(archived_digest) = 32)
+    archived_digest     hash_32 not null default decode(repeat('00', 32), 'hex')
 ) with (fillfactor = 20);
 
 insert into meta (one, log_id, incarnation, last_session, position, switch_changes, waits)
@@ -50,7 +67,7 @@ $$;
 
 -- An engine's stay at the log, and the sum of what it appended: a missing or an added entry shows.
 create table sessions (
-    id          bigint primary key,
+    id          from_one primary key,
     engine      text   not null,
     incarnation bigint not null,
     opened_at   bigint not null,
@@ -64,8 +81,7 @@ create table sessions (
     digest_1    bigint not null default 0,
     digest_2    bigint not null default 0,
     digest_3    bigint not null default 0,
-    digest_4    bigint not null default 0,
-    constraint session_id_is_positive check (id > 0)
+    digest_4    bigint not null default 0
 ) with (fillfactor = 40);
 
 -- Counts on by what a session appends now, and answers the position before it. From here to the commit nobody else
@@ -99,9 +115,8 @@ $$;
 -- Plans by the hash of their bytes: an operation keeps the one it began with. Stored before the first append that
 -- names them, so a plan may stand here that no operation has.
 create table plans (
-    hash  bytea primary key,
-    bytes bytea not null,
-    constraint plan_hash_has_32_bytes check (length(hash) = 32)
+    hash  hash_32 primary key,
+    bytes bytea not null
 );
 
 -- The head of each operation.
@@ -109,7 +124,7 @@ create table operations (
     -- The position of its first entry: lists are in this order, and other tables refer to it.
     position        bigint   primary key,
     id              uuid     not null,
-    seq             bigint   not null,
+    seq             from_one not null,
     epoch           bigint   not null,
     -- Who holds it; null: nobody.
     session         bigint,
@@ -120,19 +135,19 @@ create table operations (
     held_until      bigint,
     -- The last row of its inbox, and the last one folded.
     inbox           bigint   not null default 0,
-    folded_request  bigint   not null,
+    folded_request  from_zero not null,
     -- Outbox rows not delivered yet.
-    owed            bigint   not null default 0,
+    owed            from_zero not null default 0,
     updated_at      bigint   not null,
     ended_at        bigint,
     accepted_at     bigint   not null,
     -- What a program must be able to read to fold it: the highest of its entries.
     format          smallint not null,
     machine         smallint not null,
-    hash            bytea    not null,
-    state           text     not null,
+    hash            hash_32  not null,
+    state           operation_state not null,
     -- The claim it waits for, while Blocked on one.
-    waits_kind      text     collate "C",
+    waits_kind      claim_kind,
     waits_key       text     collate "C",
     reason          text,
     name            text     not null,
@@ -141,28 +156,18 @@ create table operations (
     strategy        text,
     plan            bytea,
     fingerprint     text     not null,
-    level           text     collate "C" not null,
+    level           operation_level not null,
     title           text     not null,
-    constraint operation_hash_has_32_bytes check (length(hash) = 32),
-    constraint operation_seq_is_positive check (seq > 0),
-    constraint operation_state_is_known check (state in (
-        'received', 'blocked', 'diagnosing', 'awaiting_approval',
-        'rolling_back', 'verifying', 'compensating', 'suspended',
-        'restored', 'failed', 'timed_out', 'skipped', 'cancelled')),
-    constraint operation_level_is_known check (level in ('P0', 'P1', 'P2', 'Warning')),
     constraint operation_ended_at_says_ended check (
         (ended_at is not null) = (state in ('restored', 'failed', 'timed_out', 'skipped', 'cancelled'))),
-    constraint operation_ended_is_held_by_nobody check (ended_at is null or session is null),
+    -- Held by nobody, it has no `held_until` either.
     constraint operation_ended_waits_for_nothing check (
-        ended_at is null or (wake_at is null and held_until is null and waits_key is null)),
-    constraint operation_ended_has_folded_its_inbox check (ended_at is null or folded_request = inbox),
-    constraint operation_folds_only_what_is_there check (folded_request between 0 and inbox),
+        ended_at is null
+        or (coalesce(session, wake_at) is null and waits_key is null and folded_request = inbox)),
+    constraint operation_folds_only_what_is_there check (folded_request <= inbox),
     constraint operation_has_the_time_that_fits check (
         case when session is null then held_until is null else wake_at is null end),
-    constraint operation_waits_on_a_known_kind check (
-        (waits_kind is null) = (waits_key is null)
-        and (waits_kind is null or waits_kind in ('fingerprint', 'sameness', 'slot'))),
-    constraint operation_owed_is_not_negative check (owed >= 0)
+    constraint operation_waits_on_a_whole_claim check ((waits_kind is null) = (waits_key is null))
 ) with (fillfactor = 60);
 
 create unique index operations_by_id on operations (id);
@@ -179,11 +184,9 @@ create index operations_ended on operations (ended_at) where ended_at is not nul
 create table entries (
     position  bigint primary key,
     operation bigint not null,
-    seq       bigint not null,
-    hash      bytea  not null,
-    body      bytea  not null,
-    constraint entry_seq_is_positive check (seq > 0),
-    constraint entry_hash_has_32_bytes check (length(hash) = 32)
+    seq       from_one not null,
+    hash      hash_32 not null,
+    body      bytea  not null
 );
 
 -- Two writers cannot both be the next entry.
@@ -207,7 +210,7 @@ create table alerts (
     number          bigint  generated always as identity,
     operation       uuid    not null,
     base            text    not null,
-    n               bigint  not null,
+    n               from_one not null,
     -- The runs that a base id has had; means something on the record of the base id only.
     runs            bigint  not null,
     fingerprint     text    not null,
@@ -219,27 +222,20 @@ create table alerts (
     last_seen       bigint  not null,
     conflicts       bigint  not null default 0,
     -- The digest of the outcome, once its operation was archived.
-    outcome_state   text,
+    outcome_state   outcome_state,
     outcome_ended_at bigint,
-    outcome_hash    bytea,
-    constraint alert_n_is_positive check (n > 0),
-    constraint alert_outcome_is_whole check (
-        (outcome_state is null) = (outcome_ended_at is null)
-        and (outcome_state is null) = (outcome_hash is null)),
-    constraint alert_outcome_is_an_end check (
-        outcome_state is null
-        or outcome_state in ('restored', 'failed', 'timed_out', 'skipped', 'cancelled'))
+    outcome_hash    hash_32,
+    constraint alert_outcome_is_whole check (num_nulls(outcome_state, outcome_ended_at, outcome_hash) in (0, 3))
 ) with (fillfactor = 90);
 
 create index alerts_of_operation on alerts (operation);
 
 -- A right that one operation has until it ends. The primary key is what makes it one.
 create table claims (
-    kind      text   collate "C" not null,
+    kind      claim_kind not null,
     key       text   collate "C" not null,
     operation bigint not null,
-    primary key (kind, key),
-    constraint claim_kind_is_known check (kind in ('fingerprint', 'sameness', 'slot'))
+    primary key (kind, key)
 );
 
 create index claims_of_operation on claims (operation);
@@ -303,13 +299,12 @@ create table switches (
 -- What was asked of an operation from outside, numbered without gaps; the holder folds it.
 create table inbox (
     operation bigint not null,
-    seq       bigint not null,
+    seq       from_one not null,
     key       text   collate "C" not null,
     request   text   not null,
     actor     text   not null,
     at        bigint not null,
-    primary key (operation, seq),
-    constraint inbox_seq_is_positive check (seq > 0)
+    primary key (operation, seq)
 );
 
 -- The sender's idempotency key.
@@ -327,13 +322,12 @@ create table outbox (
     tries       bigint not null default 0,
     written_at  bigint not null,
     due_at      bigint not null,
-    state       text   not null default 'owed',
+    state       outbox_state not null default 'owed',
     last_error  text,
     -- Who delivers it now, and until when nobody else does.
     taken_by    bigint,
     taken_until bigint,
     primary key (position, place),
-    constraint outbox_state_is_known check (state in ('owed', 'done', 'handed', 'closed')),
     constraint outbox_taken_is_whole check ((taken_by is null) = (taken_until is null)),
     constraint outbox_only_owed_is_taken check (taken_by is null or state = 'owed')
 ) with (fillfactor = 70);

@@ -155,7 +155,6 @@ mod tests {
         assert_eq!(words(&sql, "alert_outcome_is_an_end"), ended);
         assert_eq!(words(&sql, "operation_level_is_known"), levels);
         let kinds = words(&sql, "claim_kind_is_known");
-        assert_eq!(words(&sql, "operation_waits_on_a_known_kind"), kinds);
         assert_eq!(kinds.iter().filter_map(|kind| Claim::parse(kind, "x")).count(), 3);
         let places = words(&sql, "outbox_state_is_known");
         assert_eq!(places.iter().filter_map(|word| word.parse::<OutboxState>().ok()).count(), places.len());
