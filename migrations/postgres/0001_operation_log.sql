@@ -87,9 +87,10 @@ create table sessions (
 -- Counts on by what a session appends now, and answers the position before it. From here to the commit nobody else
 -- appends: that gives positions their order. Who waits here for somebody's commit goes on with what stands then; in
 -- the statement itself Postgres would begin all of its parts anew for that.
--- `waits_then`: what was seen of `waits`, when something is freed that may be waited for.
+-- `waits_then`: what was seen of `waits`, when something is freed that may be waited for. `clock` stands in for the
+-- database's clock in tests.
 create function take_places(
-    taken bigint, switches_then bigint, waits_then bigint, appender bigint, begun bigint,
+    taken bigint, switches_then bigint, waits_then bigint, appender bigint, clock bigint, begun bigint,
     w1 bigint, w2 bigint, w3 bigint, w4 bigint)
 returns bigint language plpgsql volatile as $$
 declare
@@ -104,7 +105,8 @@ begin
     end if;
     update sessions set entries = entries + taken, operations = operations + begun, digest_1 = digest_1 # w1,
         digest_2 = digest_2 # w2, digest_3 = digest_3 # w3, digest_4 = digest_4 # w4
-        where id = appender and closed_at is null;
+        where id = appender and closed_at is null
+            and expires_at > coalesce(clock, (extract(epoch from clock_timestamp()) * 1000000)::bigint);
     if not found then
         return look_again();
     end if;

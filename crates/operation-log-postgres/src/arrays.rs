@@ -56,6 +56,11 @@ impl Appends {
         self.folded.push(int(standing.folded_request));
     }
 
+    /// Whether any of them follows an earlier one.
+    pub(crate) fn follow(&self) -> bool {
+        !self.follows.is_empty()
+    }
+
     /// 16 parameters.
     pub(crate) fn bind(self, query: Query<'_>) -> Query<'_> {
         query
@@ -88,7 +93,8 @@ pub(crate) struct Rights {
     hold: Texts,
     next_allowed_at: Vec<Option<i64>>,
     refund: Vec<bool>,
-    any: bool,
+    takes: bool,
+    frees: bool,
 }
 
 impl Rights {
@@ -103,12 +109,18 @@ impl Rights {
         self.hold.push(hold.map(|(key, _)| text(key).into_owned()));
         self.next_allowed_at.push(hold.map(|(_, at)| at.as_micros()));
         self.refund.push(ending.is_some_and(|ending| ending.refund));
-        self.any |= ending.is_some() || !append.claims.is_empty();
+        self.takes |= !append.claims.is_empty();
+        self.frees |= ending.is_some();
     }
 
-    /// Whether none of them takes a claim or ends.
-    pub(crate) fn is_empty(&self) -> bool {
-        !self.any
+    /// Whether any of them takes a claim.
+    pub(crate) fn are_taken(&self) -> bool {
+        self.takes
+    }
+
+    /// Whether any of them ends.
+    pub(crate) fn are_freed(&self) -> bool {
+        self.frees
     }
 
     /// 7 parameters.

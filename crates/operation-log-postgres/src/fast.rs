@@ -77,19 +77,24 @@ pub(crate) async fn run(
     let form = if !(owes.is_empty() && pays.is_empty() && bars.budgets.n.is_empty()) {
         Form::Owing
     } else if !begins.is_empty() {
-        Form::Full
-    } else if !(rights.is_empty() && bars.is_empty()) {
+        if all.follow() { Form::Full } else { Form::Beginning }
+    } else if rights.are_taken() || !bars.is_empty() {
         Form::Following
+    } else if rights.are_freed() {
+        Form::Ending
     } else {
         Form::Plain
     };
     // Each form names the parameters of those before it and some more.
     let mut query = sqlx::query(form.sql()).bind(shared.clock()).bind(session).bind(int(switches));
     query = all.bind(query);
-    if form >= Form::Following {
-        query = bars.before.bind(rights.bind(query));
+    if form >= Form::Ending {
+        query = rights.bind(query);
     }
-    if form >= Form::Full {
+    if form >= Form::Following {
+        query = bars.before.bind(query);
+    }
+    if form >= Form::Beginning {
         query = begins.bind(query);
     }
     if form == Form::Owing {

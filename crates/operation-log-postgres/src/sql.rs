@@ -1,4 +1,5 @@
-//! The one statement for a batch of appends, in four forms: a batch takes the shortest that does ([`Form`]).
+//! The one statement for a batch of appends, in six forms: a batch takes the shortest that does ([`Form`]). Each part
+//! costs a lone append a few microseconds also when it does nothing.
 //!
 //! Its parts run in the order in which they need each other. `moved` and `fresh` are the appends that are taken,
 //! `place` locks the row of `meta` and gives them their positions, and what follows writes. Rows of one part are
@@ -14,9 +15,9 @@
 //! | | `$5` id, `$6` epoch, `$7` hashes end to end, `$8` their words end to end, `$9` body |
 //! | | `$10` state, `$11` at, `$12` wake_at, `$13` held_until, `$14` held, `$15` reason, `$16` format, `$17` machine |
 //! | | `$18` expected, `$19` folded |
-//! | from [`Form::Following`] | `$20` fingerprint, `$21` sameness, `$22` slot, `$23` ends, `$24` hold, `$25` next_allowed_at, `$26` refund |
-//! | | holds: `$27` n, `$28` key, `$29` at; switches: `$30` n, `$31` key |
-//! | from [`Form::Full`] | `$32` the numbers of those that begin, and in their order: `$33` name, `$34` environment |
+//! | from [`Form::Ending`] | `$20` fingerprint, `$21` sameness, `$22` slot, `$23` ends, `$24` hold, `$25` next_allowed_at, `$26` refund |
+//! | from [`Form::Following`] | holds: `$27` n, `$28` key, `$29` at; switches: `$30` n, `$31` key |
+//! | from [`Form::Beginning`] | `$32` the numbers of those that begin, and in their order: `$33` name, `$34` environment |
 //! | | `$35` service, `$36` strategy, `$37` plan, `$38` level, `$39` title, `$40` alert, `$41` problem |
 //! | | `$42` the alert's service, `$43` alert_since, `$44` seen_at |
 //! | [`Form::Owing`] | budgets: `$45` n, `$46` key, `$47` at, `$48` after, `$49` window, `$50` room |
@@ -24,24 +25,11 @@
 //! | | outbox: `$52` n, `$53` place, `$54` executor, `$55` order_key, `$56` content |
 //! | | payloads: `$57` n, `$58` place, `$59` salt, `$60` bytes |
 
-/// Whether the session is open, and how often something had begun to wait when the statement began.
-macro_rules! alive {
-    () => {
-        "with alive as materialized (
-             select m.waits, exists (
-                 select 1 from sessions s where s.id = $2 and s.closed_at is null
-                     and s.expires_at > coalesce($1::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint)
-             ) as is_so
-             from meta m where m.one = 1
-         )"
-    };
-}
-
 /// Who has a hold, a switch or a budget in the way.
 macro_rules! barred {
     ($budgets:expr) => {
         concat!(
-            ", barred as materialized (
+            "barred as materialized (
              select array(
                  select h.n from unnest($27, $28, $29) h(n, key, at)
                      join holds t on t.key = h.key where t.next_allowed_at > h.at
@@ -49,7 +37,7 @@ macro_rules! barred {
                  select s.n from unnest($30, $31) s(n, key) join switches t on t.key = s.key",
             $budgets,
             ") as ns
-         )"
+         ), "
         )
     };
 }
@@ -68,7 +56,7 @@ macro_rules! used_up {
 macro_rules! moved {
     ($more:expr, $where:expr) => {
         concat!(
-            ", moved as (
+            "moved as (
              update operations o set seq = $18[i.n] + 1, hash = substring($7, i.n * 32 - 31, 32), state = $10[i.n],
                  wake_at = $12[i.n], held_until = $13[i.n], session = case when $14[i.n] then o.session end,
                  reason = $15[i.n], updated_at = $11[i.n], folded_request = $19[i.n],
@@ -76,8 +64,7 @@ macro_rules! moved {
             $more,
             " from unnest($4) i(n)
              where o.id = $5[i.n] and o.seq = $18[i.n] and o.session is not distinct from $2
-                 and o.epoch = $6[i.n] and o.ended_at is null and o.waits_key is null and $19[i.n] <= o.inbox
-                 and (select is_so from alive)",
+                 and o.epoch = $6[i.n] and o.ended_at is null and o.waits_key is null and $19[i.n] <= o.inbox",
             $where,
             " returning i.n, o.position as operation, o.seq, o.inbox
          )"
@@ -101,13 +88,27 @@ macro_rules! free {
     };
 }
 
-/// A head moves on when nothing is in the way of it; one that ends has folded all that it was asked.
+/// One that ends has folded all that it was asked.
+macro_rules! ended_at {
+    () => {
+        ", ended_at = case when $23[i.n] then $11[i.n] end"
+    };
+}
+
+macro_rules! has_folded {
+    () => {
+        " and ($19[i.n] = o.inbox or not $23[i.n])"
+    };
+}
+
+/// A head moves on when nothing is in the way of it.
 macro_rules! moved_freely {
     ($owed:literal) => {
         moved!(
-            concat!(", ended_at = case when $23[i.n] then $11[i.n] end", $owed),
+            concat!(ended_at!(), $owed),
             concat!(
-                " and i.n <> all((select ns from barred)::int[]) and ($19[i.n] = o.inbox or not $23[i.n])",
+                has_folded!(),
+                " and i.n <> all((select ns from barred)::int[])",
                 free!("slot", "$22[i.n]"),
                 free!("fingerprint", "$20[i.n]"),
                 free!("sameness", "$21[i.n]")
@@ -120,9 +121,9 @@ macro_rules! moved_freely {
 macro_rules! fresh {
     () => {
         concat!(
-            ", fresh as materialized (
+            "fresh as materialized (
              select b.n, b.k::int from unnest($32) with ordinality b(n, k)
-             where (select is_so from alive) and b.n <> all((select ns from barred)::int[])
+             where b.n <> all((select ns from barred)::int[])
                  and not exists (select 1 from alerts a where a.id = $40[b.k])",
             free!("slot", "$22[b.n]"),
             free!("fingerprint", "$20[b.n]"),
@@ -132,43 +133,45 @@ macro_rules! fresh {
     };
 }
 
-/// Locks the row of `meta`, counts the positions on, and adds to the session's sums. What was looked at above is taken
-/// back when the session was closed or switches have changed since, when something began to wait while claims were
-/// being freed, when a hold was left behind, or when a budget was used up.
-macro_rules! place {
-    ($taken:expr, $ends:literal, $still:expr) => {
+/// Locks the row of `meta`, counts the positions on, and adds to the session's sums, if anything is `taken`. What was
+/// looked at above is taken back when the session is over or switches have changed since, when something began to wait
+/// while claims were being freed, when a hold was left behind, or when a budget was used up.
+macro_rules! locked {
+    ($taken:expr, $waits:expr, $begun:literal) => {
         concat!(
-            ", tally as materialized (
-             select count(*) as taken, coalesce(sum(begun), 0)::bigint as begun, ",
-            $ends,
-            " as ends, bit_xor($8[n * 4 - 3]) as w1, bit_xor($8[n * 4 - 2]) as w2, bit_xor($8[n * 4 - 1]) as w3,
-                 bit_xor($8[n * 4]) as w4
-             from (",
+            "select take_places(count(*), $3, ",
+            $waits,
+            ", $2, $1, ",
+            $begun,
+            ", bit_xor($8[n * 4 - 3]), bit_xor($8[n * 4 - 2]), bit_xor($8[n * 4 - 1]), bit_xor($8[n * 4])) as base,
+                 count(*) - ",
+            $begun,
+            " as moved from ",
             $taken,
-            ") x
-         ), locked as materialized (
-             select take_places(t.taken, $3, case when t.ends then (select waits from alive) end, $2, t.begun,
-                 t.w1, t.w2, t.w3, t.w4) as base, t.taken - t.begun as moved
-             from tally t where t.taken > 0
-         ), place as materialized (
+            " having count(*) > 0"
+        )
+    };
+}
+
+/// How often something had begun to wait when the statement began.
+macro_rules! waits {
+    () => {
+        "case when bool_or($23[n]) then (select m.waits from meta m where m.one = 1) end"
+    };
+}
+
+/// The places of what follows, and then of what begins.
+macro_rules! place {
+    ($locked:expr, $still:expr) => {
+        concat!(
+            ", locked as materialized (",
+            $locked,
+            "), place as materialized (
              select base, base + moved as middle",
             $still,
             " from locked
          )"
         )
-    };
-}
-
-/// The numbers of what is taken.
-macro_rules! moved_only {
-    () => {
-        "select n, 0 as begun from moved"
-    };
-}
-
-macro_rules! moved_and_fresh {
-    () => {
-        "select n, 0 as begun from moved union all select n, 1 from fresh"
     };
 }
 
@@ -190,14 +193,29 @@ macro_rules! room {
 
 /// What is taken, each with its place.
 macro_rules! placed {
-    ($fresh:literal) => {
-        concat!(
-            ", placed as materialized (
-             select m.n, m.operation, m.seq, m.inbox, p.base + row_number() over () as position
-             from place p cross join moved m",
-            $fresh,
-            ")"
-        )
+    ($taken:expr) => {
+        concat!(", placed as materialized (", $taken, ")")
+    };
+}
+
+macro_rules! placed_moved {
+    () => {
+        "select m.n, m.operation, m.seq, m.inbox, p.base + row_number() over () as position
+             from place p cross join moved m"
+    };
+}
+
+macro_rules! placed_fresh {
+    () => {
+        "select n, position as operation, 1::bigint as seq, 0::bigint as inbox, position from begun"
+    };
+}
+
+macro_rules! begun {
+    () => {
+        ", begun as materialized (
+             select f.n, f.k, p.middle + row_number() over () as position from place p cross join fresh f
+         )"
     };
 }
 
@@ -211,24 +229,24 @@ macro_rules! written {
 }
 
 /// Heads and alert records of what begins.
-macro_rules! begun {
+macro_rules! heads {
     ($owes:literal) => {
         concat!(
             ", heads as (
              insert into operations (position, id, name, seq, hash, state, epoch, session, wake_at, held_until,
                  folded_request, owed, updated_at, reason, accepted_at, environment, service, strategy, plan,
                  fingerprint, level, title, format, machine)
-             select p.middle + row_number() over (), $5[f.n], $33[f.k], 1, substring($7, f.n * 32 - 31, 32), $10[f.n],
+             select f.position, $5[f.n], $33[f.k], 1, substring($7, f.n * 32 - 31, 32), $10[f.n],
                  $6[f.n], case when $14[f.n] then $2 end, $12[f.n], $13[f.n], 0, ",
             $owes,
             ", $11[f.n], $15[f.n], $11[f.n], $34[f.k], $35[f.k], $36[f.k], $37[f.k], $41[f.k], $38[f.k], $39[f.k],
                  $16[f.n], $17[f.n]
-             from place p cross join fresh f
+             from begun f
          ), known as (
              insert into alerts (id, base, n, runs, fingerprint, service, alert_since, operation, joined, count,
                  first_seen, last_seen)
              select $40[f.k], $40[f.k], 1, 1, $41[f.k], $42[f.k], $43[f.k], $5[f.n], false, 1, $44[f.k], $44[f.k]
-             from place p cross join fresh f
+             from begun f
          )"
         )
     };
@@ -358,22 +376,27 @@ macro_rules! paid {
     };
 }
 
-/// Something begins.
+/// Something begins, and something may follow.
 macro_rules! full {
-    ($barred:expr, $moved:expr, $still:expr, $begun:expr, $beside:expr) => {
+    ($barred:expr, $moved:expr, $still:expr, $heads:expr, $beside:expr) => {
         concat!(
-            alive!(),
+            "with ",
             $barred,
             $moved,
+            ", ",
             fresh!(),
-            place!(moved_and_fresh!(), "coalesce(bool_or($23[n]), false)", $still),
-            placed!(
-                " union all
-             select f.n, p.middle + row_number() over (), 1, 0, p.middle + row_number() over ()
-             from place p cross join fresh f"
+            place!(
+                locked!(
+                    "(select n, 0 as begun from moved union all select n, 1 from fresh) x",
+                    waits!(),
+                    "sum(begun)"
+                ),
+                $still
             ),
+            begun!(),
+            placed!(concat!(placed_moved!(), " union all ", placed_fresh!())),
             written!(),
-            $begun,
+            $heads,
             claimed!(),
             ended!(),
             $beside,
@@ -382,36 +405,66 @@ macro_rules! full {
     };
 }
 
-/// Nothing begins, ends, claims or owes.
+/// Nothing begins, ends, claims or owes. What is taken is numbered twice, in the same order.
 const PLAIN: &str = concat!(
-    alive!(),
+    "with ",
     moved!("", ""),
-    place!(moved_only!(), "false", ""),
-    placed!(""),
+    ", place as materialized (",
+    locked!("moved", "null", "0"),
+    "), written as (
+         insert into entries (position, operation, seq, hash, body)
+         select p.base + row_number() over (), operation, seq, substring($7, n * 32 - 31, 32), $9[n]
+         from place p cross join moved
+     ) select n, p.base + row_number() over (), inbox, 0::bigint from place p cross join moved"
+);
+
+/// Nothing begins, claims or owes.
+const ENDING: &str = concat!(
+    "with ",
+    moved!(ended_at!(), has_folded!()),
+    ", place as materialized (",
+    locked!("moved", waits!(), "0"),
+    ")",
+    placed!(placed_moved!()),
     written!(),
-    " select n, position, inbox, 0::bigint from placed"
+    ended!(),
+    " select n, position, inbox, (select count(*) from woken) from placed"
 );
 
 /// Nothing begins or owes.
 const FOLLOWING: &str = concat!(
-    alive!(),
+    "with ",
     barred!(""),
     moved_freely!(""),
-    place!(moved_only!(), "coalesce(bool_or($23[n]), false)", unheld!()),
-    placed!(""),
+    place!(locked!("moved", waits!(), "0"), unheld!()),
+    placed!(placed_moved!()),
     written!(),
     claimed!(),
     ended!(),
     " select n, position, inbox, (select count(*) from woken) from placed"
 );
 
-const FULL: &str = full!(barred!(""), moved_freely!(""), unheld!(), begun!("0"), "");
+/// Everything begins, and nothing owes.
+const BEGINNING: &str = concat!(
+    "with ",
+    barred!(""),
+    fresh!(),
+    place!(locked!("fresh", "null", "count(*)"), unheld!()),
+    begun!(),
+    placed!(placed_fresh!()),
+    written!(),
+    heads!("0"),
+    claimed!(),
+    " select n, position, inbox, 0::bigint from placed"
+);
+
+const FULL: &str = full!(barred!(""), moved_freely!(""), unheld!(), heads!("0"), "");
 
 const OWING: &str = full!(
     barred!(used_up!()),
     moved_freely!(", owed = o.owed + $51[i.n]"),
     concat!(unheld!(), room!()),
-    begun!("$51[f.n]"),
+    heads!("$51[f.n]"),
     concat!(reserved!(), owed!(), paid!())
 );
 
@@ -420,8 +473,12 @@ const OWING: &str = full!(
 pub(crate) enum Form {
     /// Nothing begins, ends, claims, owes or has conditions.
     Plain,
+    /// Nothing begins, claims, owes or has conditions.
+    Ending,
     /// Nothing begins, owes or asks for a budget.
     Following,
+    /// Nothing follows, owes or asks for a budget, and no payload lies beside an entry.
+    Beginning,
     /// Nothing owes or asks for a budget, and no payload lies beside an entry.
     Full,
     /// Anything.
@@ -432,7 +489,9 @@ impl Form {
     pub(crate) const fn sql(self) -> &'static str {
         match self {
             Self::Plain => PLAIN,
+            Self::Ending => ENDING,
             Self::Following => FOLLOWING,
+            Self::Beginning => BEGINNING,
             Self::Full => FULL,
             Self::Owing => OWING,
         }

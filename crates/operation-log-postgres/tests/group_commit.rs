@@ -154,10 +154,10 @@ fn noise(length: usize) -> String {
     (0..length).map(letter).collect()
 }
 
-/// Until a statement of another connection waits for a lock that we hold.
+/// Until a batch of another connection waits for a lock that we hold.
 async fn until_waiting(schema: &Schema) {
-    let sql =
-        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%from meta%'";
+    let sql = "select count(*) from pg_stat_activity
+         where wait_event_type = 'Lock' and query ~ '^with (barred|moved) as '";
     schema.until("somebody waits", sql, 1).await;
 }
 
