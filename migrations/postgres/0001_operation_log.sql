@@ -232,15 +232,26 @@ create table alerts (
 
 create index alerts_of_operation on alerts (operation);
 
--- A right that one operation has until it ends. The primary key is what makes it one.
-create table claims (
-    kind      claim_kind not null,
-    key       text   collate "C" not null,
-    operation bigint not null,
-    primary key (kind, key)
+-- Rights that one operation has until it ends. The unique indexes make each of them one. What is taken by one append
+-- is one row, and mostly an operation has one: it is written and removed in each life, and costs by the row.
+create table rights (
+    operation   bigint not null,
+    fingerprint text   collate "C",
+    sameness    text   collate "C",
+    slot        text   collate "C",
+    constraint right_is_to_something check (num_nonnulls(fingerprint, sameness, slot) > 0)
 );
 
-create index claims_of_operation on claims (operation);
+create unique index rights_fingerprint on rights (fingerprint) where fingerprint is not null;
+create unique index rights_sameness on rights (sameness) where sameness is not null;
+create unique index rights_slot on rights (slot) where slot is not null;
+create index rights_of_operation on rights (operation);
+
+-- Each right as a claim of its own.
+create view claims (kind, key, operation) as
+    select 'fingerprint' collate "C", fingerprint, operation from rights where fingerprint is not null
+    union all select 'sameness' collate "C", sameness, operation from rights where sameness is not null
+    union all select 'slot' collate "C", slot, operation from rights where slot is not null;
 
 -- Until when a strategy leaves a target alone.
 create table holds (
@@ -371,5 +382,5 @@ create table checkpoints (
 );
 
 -- Rows come and go in these at the rate of the appends: cleaned by share of the table, they would be cleaned late.
-alter table claims set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+alter table rights set (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 alter table operations set (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);

@@ -111,8 +111,16 @@ pub(crate) async fn take(tx: &mut Tx<'_>, append: &Append, operation: u64) -> Re
 
 /// Takes one claim that [`is_free`] for this operation.
 pub(crate) async fn take_claim(tx: &mut Tx<'_>, claim: &Claim, operation: u64) -> Result<(), Fault> {
-    let sql =
-        "insert into claims (kind, key, operation) values ($1, $2, $3) on conflict (kind, key) do nothing";
-    tx.run(query(sql).bind(claim.kind()).bind(text(claim.key())).bind(int(operation))).await?;
+    macro_rules! sql {
+        ($kind:literal) => {
+            concat!("insert into rights (operation, ", $kind, ") values ($1, $2) on conflict do nothing")
+        };
+    }
+    let sql = match claim {
+        Claim::Fingerprint(_) => sql!("fingerprint"),
+        Claim::Sameness(_) => sql!("sameness"),
+        Claim::Slot(_) => sql!("slot"),
+    };
+    tx.run(query(sql).bind(int(operation)).bind(text(claim.key()))).await?;
     Ok(())
 }

@@ -14,11 +14,10 @@ pub(crate) async fn end(
     ending: &Ending,
     operation: u64,
 ) -> Result<(), Fault> {
-    let freed = query("delete from claims where operation = $1 returning kind, key").bind(int(operation));
+    let freed = query("delete from rights where operation = $1 returning slot").bind(int(operation));
     for row in freed.fetch_all(tx.conn()).await? {
-        let mut row = Columns::of(&row);
-        if let Some(slot @ Claim::Slot(_)) = crate::heads::claim(&mut row)? {
-            wake_first(tx, append, &slot).await?;
+        if let Some(slot) = Columns::of(&row).maybe_text()? {
+            wake_first(tx, append, &Claim::Slot(slot)).await?;
         }
     }
     if let Some((key, next_allowed_at)) = &ending.hold {
@@ -67,7 +66,7 @@ pub(crate) async fn wake_forgotten(tx: &mut Tx<'_>, now: Timestamp) -> Result<()
                  order by o.level, o.accepted_at, o.position limit 1 for update skip locked) as position
              from slots s
              where s.key is not null
-                 and not exists (select 1 from claims c where c.kind = 'slot' and c.key = s.key)
+                 and not exists (select 1 from rights c where c.slot = s.key)
                  and not exists (
                      select 1 from operations d where d.waits_kind = 'slot' and d.waits_key = s.key
                          and (d.session is not null or d.wake_at <= $1 or d.inbox > d.folded_request))

@@ -132,7 +132,7 @@ async fn applied(conn: &mut PgConnection) -> Result<Vec<Applied>, Fault> {
 /// A table of ours that somebody else has already.
 async fn taken(conn: &mut PgConnection) -> Result<Option<String>, Fault> {
     let sql = "select tablename::text from pg_tables where schemaname = current_schema() and tablename in (
-             'meta', 'sessions', 'plans', 'operations', 'entries', 'payloads', 'alerts', 'claims', 'holds',
+             'meta', 'sessions', 'plans', 'operations', 'entries', 'payloads', 'alerts', 'rights', 'holds',
              'reservations', 'switches', 'inbox', 'outbox', 'late_results', 'checkpoints') limit 1";
     Ok(first(conn, query(sql)).await?.as_ref().map(|row| Columns::of(row).get()).transpose()?)
 }

@@ -78,10 +78,9 @@ macro_rules! free {
         concat!(
             " and (",
             $key,
-            " is null or not exists (
-                     select 1 from claims c where c.kind = '",
+            " is null or not exists (select 1 from rights r where r.",
             $kind,
-            "' and c.key = ",
+            " = ",
             $key,
             "))"
         )
@@ -256,12 +255,9 @@ macro_rules! heads {
 macro_rules! claimed {
     () => {
         ", claimed as (
-             insert into claims (kind, key, operation)
-             select c.kind, c.key, t.operation
-             from placed t cross join lateral (
-                 values ('fingerprint', $20[t.n]), ('sameness', $21[t.n]), ('slot', $22[t.n])
-             ) c(kind, key)
-             where c.key is not null
+             insert into rights (operation, fingerprint, sameness, slot)
+             select operation, $20[n], $21[n], $22[n] from placed
+             where coalesce($20[n], $21[n], $22[n]) is not null
          )"
     };
 }
@@ -273,15 +269,15 @@ macro_rules! claimed {
 macro_rules! ended {
     () => {
         ", freed as (
-             delete from claims c using placed t where $23[t.n] and c.operation = t.operation
-             returning c.kind, c.key, $11[t.n] as at
+             delete from rights r using placed t where $23[t.n] and r.operation = t.operation
+             returning r.slot, $11[t.n] as at
          ), first as materialized (
              select f.at, (
                  select o.position from operations o
-                 where o.waits_kind = 'slot' and o.waits_key = f.key and o.session is null
+                 where o.waits_kind = 'slot' and o.waits_key = f.slot and o.session is null
                      and (o.wake_at is null or o.wake_at > f.at)
                  order by o.level, o.accepted_at, o.position limit 1 for update skip locked) as position
-             from freed f where f.kind = 'slot'
+             from freed f where f.slot is not null
          ), woken as (
              update operations w set wake_at = least(w.wake_at, x.at) from first x
              where w.position = x.position returning 1

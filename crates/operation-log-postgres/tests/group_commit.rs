@@ -127,7 +127,7 @@ async fn concurrent_appends_share_commits_and_one_bad_one_fails_alone() {
         for task in tasks {
             match task.await.unwrap() {
                 (_, Ok(recorded)) => assert!(positions.insert(recorded.position)),
-                (77, Err(Error::Unstorable { what })) => assert!(what.contains("claims_pkey"), "{what}"),
+                (77, Err(Error::Unstorable { what })) => assert!(what.contains("rights_slot"), "{what}"),
                 (number, Err(error)) => panic!("{number}: {error:?}"),
             }
         }

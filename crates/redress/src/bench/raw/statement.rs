@@ -60,10 +60,10 @@ const FULL: &str = statement!(
          from unnest($18::bigint[], $19::text[]::uuid[], $28::text[], $25::text[], $23::bigint[])
              a(position, id, fingerprint, service, at)
      ), claimed as (
-         insert into claims (kind, key, operation)
-         select * from unnest($31::text[], $32::text[], $33::bigint[])
+         insert into rights (operation, fingerprint, sameness, slot)
+         select * from unnest($18::bigint[], $28::text[], $31::text[], $32::text[])
      ), freed as (
-         delete from claims c using unnest($34::bigint[]) e(operation) where c.operation = e.operation
+         delete from rights r using unnest($33::bigint[]) e(operation) where r.operation = e.operation
      )"
 );
 
@@ -118,9 +118,8 @@ struct Begun<'a> {
 
 #[derive(Default)]
 struct Claims {
-    kind: Vec<&'static str>,
-    key: Vec<String>,
-    place: Vec<i64>,
+    sameness: Vec<String>,
+    slot: Vec<String>,
 }
 
 impl<'a> Moved<'a> {
@@ -180,12 +179,11 @@ impl<'a> Begun<'a> {
 }
 
 impl Claims {
-    fn push(&mut self, head: &Head, place: i64) {
-        for (kind, key) in claims(head) {
-            self.kind.push(kind);
-            self.key.push(key);
-            self.place.push(place);
-        }
+    /// Beside the fingerprint, which the head has too.
+    fn push(&mut self, head: &Head) {
+        let [_, (_, sameness), (_, slot)] = claims(head);
+        self.sameness.push(sameness);
+        self.slot.push(slot);
     }
 }
 
@@ -203,7 +201,7 @@ pub(super) async fn write_batch(
             Some(head) => {
                 places.insert(row.stored.operation, position);
                 columns.begun.push(row, head, position);
-                columns.claims.push(head, position);
+                columns.claims.push(head);
                 position
             }
             None => {
@@ -225,7 +223,7 @@ pub(super) async fn write_batch(
     // Any number stands for the sums: they cost the same.
     let mut statement = statement.bind(count).bind(new).bind(last).bind(session).bind(last);
     if !plain {
-        statement = begun.bind(statement).bind(claims.kind).bind(claims.key).bind(claims.place).bind(ended);
+        statement = begun.bind(statement).bind(claims.sameness).bind(claims.slot).bind(ended);
     }
     statement.execute(conn).await?;
     Ok(())
