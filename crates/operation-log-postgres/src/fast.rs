@@ -86,7 +86,8 @@ pub(crate) async fn run(
         Form::Plain
     };
     // Each form names the parameters of those before it and some more.
-    let mut query = sqlx::query(form.sql()).bind(shared.clock()).bind(session).bind(int(switches));
+    let mut query =
+        sqlx::query(form.sql(appends.len() == 1)).bind(shared.clock()).bind(session).bind(int(switches));
     query = all.bind(query);
     if form >= Form::Ending {
         query = rights.bind(query);

@@ -1,5 +1,6 @@
 //! The one statement for a batch of appends, in six forms: a batch takes the shortest that does ([`Form`]). Each part
-//! costs a lone append a few microseconds also when it does nothing.
+//! costs a lone append a few microseconds also when it does nothing, and for the appends that mostly come alone two of
+//! the forms are shorter still.
 //!
 //! Its parts run in the order in which they need each other. `moved` and `fresh` are the appends that are taken,
 //! `place` locks the row of `meta` and gives them their positions, and what follows writes. Rows of one part are
@@ -54,7 +55,7 @@ macro_rules! used_up {
 /// The heads that move on: those that stand where the writer saw them, held by it. Compared in a way that no index
 /// answers, a session cannot tempt the planner to look through all that it holds, for each of them.
 macro_rules! moved {
-    ($more:expr, $where:expr) => {
+    ($numbers:literal, $more:expr, $where:expr) => {
         concat!(
             "moved as (
              update operations o set seq = $18[i.n] + 1, hash = substring($7, i.n * 32 - 31, 32), state = $10[i.n],
@@ -62,7 +63,9 @@ macro_rules! moved {
                  reason = $15[i.n], updated_at = $11[i.n], folded_request = $19[i.n],
                  format = greatest(o.format, $16[i.n]), machine = greatest(o.machine, $17[i.n])",
             $more,
-            " from unnest($4) i(n)
+            " from ",
+            $numbers,
+            " i(n)
              where o.id = $5[i.n] and o.seq = $18[i.n] and o.session is not distinct from $2
                  and o.epoch = $6[i.n] and o.ended_at is null and o.waits_key is null and $19[i.n] <= o.inbox",
             $where,
@@ -104,6 +107,7 @@ macro_rules! has_folded {
 macro_rules! moved_freely {
     ($owed:literal) => {
         moved!(
+            "unnest($4)",
             concat!(ended_at!(), $owed),
             concat!(
                 has_folded!(),
@@ -401,10 +405,42 @@ macro_rules! full {
     };
 }
 
+/// One append alone, which begins, claims and owes nothing: there is nothing to number and nothing to tally.
+macro_rules! alone {
+    ($more:expr, $where:expr, $waits:literal, $ended:expr, $woken:literal) => {
+        concat!(
+            "with ",
+            moved!("(select 1)", $more, $where),
+            ", placed as materialized (
+                 select n, operation, seq, inbox,
+                     take_places(1, $3, ",
+            $waits,
+            ", $2, $1, 0, $8[1], $8[2], $8[3], $8[4]) + 1 as position
+                 from moved
+             )",
+            written!(),
+            $ended,
+            " select n, position, inbox, ",
+            $woken,
+            " from placed"
+        )
+    };
+}
+
+const PLAIN_ALONE: &str = alone!("", "", "null", "", "0::bigint");
+
+const ENDING_ALONE: &str = alone!(
+    ended_at!(),
+    has_folded!(),
+    "case when $23[1] then (select m.waits from meta m where m.one = 1) end",
+    ended!(),
+    "(select count(*) from woken)"
+);
+
 /// Nothing begins, ends, claims or owes. What is taken is numbered twice, in the same order.
 const PLAIN: &str = concat!(
     "with ",
-    moved!("", ""),
+    moved!("unnest($4)", "", ""),
     ", place as materialized (",
     locked!("moved", "null", "0"),
     "), written as (
@@ -417,7 +453,7 @@ const PLAIN: &str = concat!(
 /// Nothing begins, claims or owes.
 const ENDING: &str = concat!(
     "with ",
-    moved!(ended_at!(), has_folded!()),
+    moved!("unnest($4)", ended_at!(), has_folded!()),
     ", place as materialized (",
     locked!("moved", waits!(), "0"),
     ")",
@@ -482,8 +518,11 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    pub(crate) const fn sql(self) -> &'static str {
+    /// The statement for a batch, or for one append `alone`. The parameters are the same.
+    pub(crate) const fn sql(self, alone: bool) -> &'static str {
         match self {
+            Self::Plain if alone => PLAIN_ALONE,
+            Self::Ending if alone => ENDING_ALONE,
             Self::Plain => PLAIN,
             Self::Ending => ENDING,
             Self::Following => FOLLOWING,
