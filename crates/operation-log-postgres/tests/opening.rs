@@ -39,6 +39,47 @@ async fn a_schema_is_made_by_migrate_and_then_only_checked() {
     session(&log).await;
 }
 
+/// A hand on the database is refused by the rule's name, whether it is a domain, a CHECK or an index.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_repeats_the_rules() {
+    let schema = Schema::new().await;
+    let log = schema.open().await;
+    let held = begun(&log, session(&log).await, 1).await;
+    let refusals = [
+        ("update operations set state = 'done'", "operation_state_is_known"),
+        ("update operations set level = 'P9'", "operation_level_is_known"),
+        ("update operations set seq = 0", "count_is_from_one"),
+        ("update operations set owed = -1", "count_is_from_zero"),
+        ("update operations set hash = 'short'", "hash_has_32_bytes"),
+        ("update operations set waits_kind = 'luck', waits_key = 'x'", "claim_kind_is_known"),
+        ("update operations set state = 'failed'", "operation_ended_at_says_ended"),
+        ("update operations set state = 'failed', ended_at = 1", "operation_ended_waits_for_nothing"),
+        ("update operations set folded_request = 1", "operation_folds_only_what_is_there"),
+        ("update operations set wake_at = 1", "operation_has_the_time_that_fits"),
+        ("update operations set waits_key = 'x'", "operation_waits_on_a_whole_claim"),
+        ("update entries set hash = 'short'", "hash_has_32_bytes"),
+        ("update alerts set outcome_state = 'failed'", "alert_outcome_is_whole"),
+        ("insert into rights values (1, null, null, null)", "right_is_to_something"),
+        ("insert into rights select 2, fingerprint, null, null from rights", "rights_fingerprint"),
+        ("insert into rights values (1, null, 'x', null), (2, null, 'x', null)", "rights_sameness"),
+        ("insert into rights values (1, null, null, 'x'), (2, null, null, 'x')", "rights_slot"),
+        (
+            "insert into meta (one, log_id, incarnation, last_session, position, switch_changes, waits)
+          values (2, gen_random_uuid(), 1, 0, 0, 0, 0)",
+            "meta_is_one_row",
+        ),
+    ];
+    let mut conn = schema.connect().await;
+    for (sql, rule) in refusals {
+        let refused = sqlx::raw_sql(sql).execute(&mut conn).await.expect_err(sql).to_string();
+        assert!(refused.contains(rule), "{sql}: {refused}");
+    }
+    for append in rest(&held) {
+        log.append(append).await.unwrap();
+    }
+    assert_proven(&log).await;
+}
+
 /// A user that owns one schema, may create nothing else, and is no superuser.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Postgres: ./test runs it"]
