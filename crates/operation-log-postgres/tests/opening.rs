@@ -41,6 +41,7 @@ async fn a_schema_is_made_by_migrate_and_then_only_checked() {
 
 /// A hand on the database is refused by the rule's name, whether it is a domain, a CHECK or an index.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
 async fn the_database_repeats_the_rules() {
     let schema = Schema::new().await;
     let log = schema.open().await;
