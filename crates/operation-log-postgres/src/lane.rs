@@ -1,6 +1,7 @@
 //! [`Lane`]: a connection over which one batch after the other goes, and what becomes of those that it does not take.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use redress_operation_log::{Append, Error};
@@ -62,10 +63,12 @@ impl Lane {
         Self { way: Arc::clone(way), conn: None, plans: HashSet::new(), switches: 0 }
     }
 
-    /// Appends them, and answers each.
-    pub(crate) async fn batch(&mut self, batch: Vec<Job>) {
+    /// Appends them, and answers each. Answers which positions it got, if it got any.
+    pub(crate) async fn batch(&mut self, batch: Vec<Job>) -> Option<Range<u64>> {
         match self.take(&batch).await {
             Ok(taken) => {
+                let positions = taken.recorded.values().map(|recorded| recorded.position);
+                let got = positions.clone().min().zip(positions.max()).map(|(from, last)| from..last + 1);
                 if !taken.recorded.is_empty() {
                     self.way.shared.committed();
                 }
@@ -81,8 +84,12 @@ impl Lane {
                         None => self.way.single(job),
                     }
                 }
+                got
             }
-            Err(fault) => self.failed(batch, fault).await,
+            Err(fault) => {
+                self.failed(batch, fault).await;
+                None
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 //! goes alone is kept apart by the database.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redress_operation_log::{Append, Claim, Error, Recorded};
@@ -25,6 +26,8 @@ const QUEUE: usize = 4096;
 /// So many batches of one append each, one after the other, and it is calm. Under load there are such too, in between:
 /// if the first to come then went at once, what comes with it would wait for it.
 const CALM: u32 = 8;
+/// After so many batches with nobody else's in between, nobody else is writing.
+const ALONE: u32 = 8;
 /// Batches under way at a time: one that writes, and one that looks meanwhile.
 const LANES: usize = 2;
 
@@ -118,6 +121,30 @@ struct Ground {
     is_stuck: bool,
     /// Batches of one since there was one of several.
     lone: u32,
+    /// The position after the last that landed.
+    next: u64,
+    /// Batches still to come without another engine's in between, before there is none at work.
+    others: u32,
+}
+
+impl Ground {
+    /// Whether a batch may go now. While one is under way, nothing goes before as many wait as it holds. Where other
+    /// engines write, theirs is the batch that looks while ours writes: a second one of ours would only make both smaller.
+    fn may_send(&self) -> bool {
+        let under_way: usize = self.taken.values().map(|(_, appends)| appends).sum();
+        let is_free = self.taken.is_empty() || self.others == 0;
+        is_free
+            && !self.is_stuck
+            && !self.lanes.is_empty()
+            && !self.waiting.is_empty()
+            && self.waiting.len() >= under_way
+    }
+
+    /// A batch got these positions, which follow each other.
+    fn landed(&mut self, positions: Range<u64>) {
+        self.others = if positions.start == self.next { self.others.saturating_sub(1) } else { ALONE };
+        self.next = positions.end;
+    }
 }
 
 impl Field {
@@ -147,7 +174,7 @@ impl Field {
         None
     }
 
-    /// Sends off what may go now. While a batch is under way, nothing goes before as many wait as it holds.
+    /// Sends off what may go now.
     fn send_off(self: &Arc<Self>, inbox: &mut mpsc::Receiver<Job>) {
         let mut ground = self.lock();
         while ground.waiting.len() < QUEUE
@@ -155,11 +182,7 @@ impl Field {
         {
             ground.waiting.push_back(job);
         }
-        while !ground.waiting.is_empty() && !ground.lanes.is_empty() && !ground.is_stuck {
-            let under_way: usize = ground.taken.values().map(|(_, appends)| appends).sum();
-            if ground.waiting.len() < under_way {
-                break;
-            }
+        while ground.may_send() {
             let Ground { waiting, taken, .. } = &mut *ground;
             let Picked { batch, alone, names } = pick(waiting, taken.values().map(|(taken, _)| taken));
             ground.is_stuck = batch.is_empty() && alone.is_empty();
@@ -178,8 +201,8 @@ impl Field {
         ground.taken.insert(ground.sent, (names, batch.len()));
         let trip = Trip { field: Arc::clone(self), number: ground.sent, lane: None };
         tokio::spawn(async move {
-            lane.batch(batch).await;
-            trip.landed(lane);
+            let positions = lane.batch(batch).await;
+            trip.landed(lane, positions);
         });
     }
 }
@@ -192,7 +215,10 @@ struct Trip {
 }
 
 impl Trip {
-    fn landed(mut self, lane: Lane) {
+    fn landed(mut self, lane: Lane, positions: Option<Range<u64>>) {
+        if let Some(positions) = positions {
+            self.field.lock().landed(positions);
+        }
         self.lane = Some(lane);
     }
 }
@@ -287,11 +313,44 @@ mod tests {
     use redress_operation_log::conformance::life::{begin, writer};
 
     use super::*;
+    use crate::wakeups::Bell;
 
     fn job(operation: u64, session: u64) -> Job {
         let append = begin(&writer(SessionId(session), operation));
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         Job { append, reply: oneshot::channel().0, _place: place }
+    }
+
+    /// Never connected.
+    fn way() -> Arc<Way> {
+        let options = Options::default();
+        let database = Database::of("postgres://nobody@localhost/nothing", &options).unwrap();
+        let pool = database.pool(&options);
+        let shared = Arc::new(Shared::new("a log".into(), pool, &options, Bell::new()));
+        Arc::new(Way { shared, database, options, singles: Arc::new(Semaphore::new(1)) })
+    }
+
+    #[tokio::test]
+    async fn where_others_write_a_batch_of_ours_is_alone() {
+        let way = way();
+        let mut ground = Ground { lanes: vec![Lane::new(&way)], ..Ground::default() };
+        ground.waiting.extend([1, 2].map(|number| job(number, 1)));
+        ground.landed(0..5);
+        ground.taken.insert(1, (Names::default(), 2));
+        assert!(ground.may_send(), "as many wait as are under way");
+        ground.taken.insert(1, (Names::default(), 3));
+        assert!(!ground.may_send(), "fewer wait");
+        ground.taken.insert(1, (Names::default(), 1));
+        ground.landed(6..10);
+        assert!(!ground.may_send(), "somebody else had 5");
+        let under_way = std::mem::take(&mut ground.taken);
+        assert!(ground.may_send(), "nothing of ours is under way");
+        ground.taken = under_way;
+        for n in 0..u64::from(ALONE) {
+            assert!(!ground.may_send());
+            ground.landed(10 + n..11 + n);
+        }
+        assert!(ground.may_send(), "nobody else for long enough");
     }
 
     fn ids(jobs: impl IntoIterator<Item = u64>) -> Vec<OperationId> {
