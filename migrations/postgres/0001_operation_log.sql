@@ -9,8 +9,8 @@
 -- Who writes claims, alerts or a waiter locks the one row of `meta` first. That lock gives positions their order,
 -- which is the order of the commits, and is held for the last part of a transaction only.
 
--- Rules about one value are domains, by the same names: the server keeps those ready, while it reads each CHECK of a
--- table anew from its catalogs for every statement that writes there.
+-- Rules about one value are domains: the server keeps those ready, while it reads each CHECK of a table anew from its
+-- catalogs for every statement that writes there.
 create domain hash_32 as bytea constraint hash_has_32_bytes check (length(value) = 32);
 create domain from_one as bigint constraint count_is_from_one check (value > 0);
 create domain from_zero as bigint constraint count_is_from_zero check (value >= 0);

@@ -129,10 +129,10 @@ async fn applied(conn: &mut PgConnection) -> Result<Vec<Applied>, Fault> {
     Ok(applied.collect::<Result<_, _>>()?)
 }
 
-/// A table of ours that somebody else has already.
+/// A table of ours, or the view, that somebody else has already.
 async fn taken(conn: &mut PgConnection) -> Result<Option<String>, Fault> {
-    let sql = "select tablename::text from pg_tables where schemaname = current_schema() and tablename in (
-             'meta', 'sessions', 'plans', 'operations', 'entries', 'payloads', 'alerts', 'rights', 'holds',
+    let sql = "select relname::text from pg_class where relnamespace = current_schema()::regnamespace and relname in (
+             'meta', 'sessions', 'plans', 'operations', 'entries', 'payloads', 'alerts', 'rights', 'claims', 'holds',
              'reservations', 'switches', 'inbox', 'outbox', 'late_results', 'checkpoints') limit 1";
     Ok(first(conn, query(sql)).await?.as_ref().map(|row| Columns::of(row).get()).transpose()?)
 }

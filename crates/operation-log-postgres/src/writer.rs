@@ -8,11 +8,12 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use redress_operation_log::{Append, Claim, Error, Recorded};
 use redress_types::{AlertId, OperationId};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::fast;
 use crate::lane::{Lane, Way};
@@ -23,9 +24,6 @@ use crate::shared::Shared;
 const BATCH: usize = 256;
 /// Appends that are on their way at a time; who comes then waits.
 const QUEUE: usize = 4096;
-/// So many batches of one append each, one after the other, and it is calm. Under load there are such too, in between:
-/// if the first to come then went at once, what comes with it would wait for it.
-const CALM: u32 = 8;
 /// After so many batches with nobody else's in between, nobody else is writing.
 const ALONE: u32 = 8;
 /// Batches under way at a time: one that writes, and one that looks meanwhile.
@@ -50,7 +48,6 @@ impl Job {
 pub(crate) struct Writer {
     jobs: mpsc::Sender<Job>,
     places: Arc<Semaphore>,
-    field: Arc<Field>,
 }
 
 impl Writer {
@@ -63,20 +60,15 @@ impl Writer {
         let (jobs, inbox) = mpsc::channel(QUEUE);
         // Connections are left for those who renew leases and read.
         let singles = Arc::new(Semaphore::new(options.connections.saturating_sub(2).max(1) as usize));
-        let field = Arc::new(Field::new(Way { shared, database, options, singles }));
-        let batches = batches(Arc::clone(&field), inbox);
-        (Self { jobs, places: Arc::new(Semaphore::new(QUEUE)), field }, batches)
+        let way = Arc::new(Way { shared, database, options, singles });
+        (Self { jobs, places: Arc::new(Semaphore::new(QUEUE)) }, Batches::new(way).run(inbox))
     }
 
-    /// Sends an append and waits for its answer. Who stops waiting changes nothing: it goes on.
+    /// Sends an append and waits for its answer.
     pub(crate) async fn append(&self, append: Append) -> Result<Recorded, Error> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(closed)?;
         let (reply, answer) = oneshot::channel();
-        let job = Job { append, reply, _place: place };
-        let nobody_comes = self.jobs.capacity() == self.jobs.max_capacity();
-        if let Some(job) = self.field.alone(job, nobody_comes) {
-            self.jobs.send(job).await.map_err(|_| closed("nobody takes it"))?;
-        }
+        self.jobs.send(Job { append, reply, _place: place }).await.map_err(|_| closed("nobody takes it"))?;
         answer.await.map_err(closed)?
     }
 }
@@ -85,155 +77,108 @@ fn closed(error: impl ToString) -> Error {
     Error::unavailable("the log was closed", error.to_string())
 }
 
-/// Forms batches of what comes, and sends them off.
-async fn batches(field: Arc<Field>, mut inbox: mpsc::Receiver<Job>) {
-    loop {
-        field.send_off(&mut inbox);
-        tokio::select! {
-            biased;
-            () = field.landed.notified() => {}
-            job = inbox.recv() => match job {
-                Some(job) => field.lock().waiting.push_back(job),
-                // Whoever waited is gone too.
-                None => return,
-            },
-        }
-    }
-}
+/// A lane whose batch has landed, and the positions that it got.
+type Back = (Lane, Option<Range<u64>>);
 
-/// What waits, what is under way, and the lanes.
-struct Field {
+/// The task that forms batches.
+struct Batches {
     way: Arc<Way>,
-    ground: Mutex<Ground>,
-    /// Something is back for which something waits.
-    landed: Notify,
-}
-
-#[derive(Default)]
-struct Ground {
-    waiting: VecDeque<Job>,
     /// Those that are free.
     lanes: Vec<Lane>,
+    under_way: JoinSet<Back>,
     /// What each batch under way holds, and how many appends.
-    taken: HashMap<u64, (Names, usize)>,
-    sent: u64,
+    taken: HashMap<Id, (Names, usize)>,
     /// Nothing of what waits may go before something lands: it is not looked through again for each arrival.
     is_stuck: bool,
-    /// Batches of one since there was one of several.
-    lone: u32,
     /// The position after the last that landed.
     next: u64,
     /// Batches still to come without another engine's in between, before there is none at work.
     others: u32,
 }
 
-impl Ground {
-    /// Whether a batch may go now. While one is under way, nothing goes before as many wait as it holds. Where other
-    /// engines write, theirs is the batch that looks while ours writes: a second one of ours would only make both smaller.
-    fn may_send(&self) -> bool {
-        let under_way: usize = self.taken.values().map(|(_, appends)| appends).sum();
-        let is_free = self.taken.is_empty() || self.others == 0;
-        is_free
-            && !self.is_stuck
-            && !self.lanes.is_empty()
-            && !self.waiting.is_empty()
-            && self.waiting.len() >= under_way
-    }
-
-    /// A batch got these positions, which follow each other.
-    fn landed(&mut self, positions: Range<u64>) {
-        self.others = if positions.start == self.next { self.others.saturating_sub(1) } else { ALONE };
-        self.next = positions.end;
-    }
-}
-
-impl Field {
-    fn new(way: Way) -> Self {
-        let way = Arc::new(way);
-        let lanes = (0..LANES).map(|_| Lane::new(&way)).collect();
-        Self { way, ground: Mutex::new(Ground { lanes, ..Ground::default() }), landed: Notify::new() }
-    }
-
-    /// Nothing that could panic half-way happens under this lock.
-    fn lock(&self) -> MutexGuard<'_, Ground> {
-        self.ground.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sends it off from here, when nothing else is under way, waits or comes: the runtime goes on with it on the same
-    /// thread, and no other need be woken. Else it is given back.
-    fn alone(self: &Arc<Self>, job: Job, nobody_comes: bool) -> Option<Job> {
-        let mut ground = self.lock();
-        let is_idle = nobody_comes && ground.waiting.is_empty() && ground.taken.is_empty();
-        if !is_idle || ground.lone < CALM || !fast::fits(&job.append) {
-            return Some(job);
+impl Batches {
+    fn new(way: Arc<Way>) -> Self {
+        Self {
+            lanes: (0..LANES).map(|_| Lane::new(&way)).collect(),
+            under_way: JoinSet::new(),
+            taken: HashMap::new(),
+            is_stuck: false,
+            next: 0,
+            others: 0,
+            way,
         }
-        let Some(lane) = ground.lanes.pop() else { return Some(job) };
-        let mut names = Names::default();
-        names.take(&job.append);
-        self.start(&mut ground, lane, vec![job], names);
-        None
     }
 
-    /// Sends off what may go now.
-    fn send_off(self: &Arc<Self>, inbox: &mut mpsc::Receiver<Job>) {
-        let mut ground = self.lock();
-        while ground.waiting.len() < QUEUE
-            && let Ok(job) = inbox.try_recv()
-        {
-            ground.waiting.push_back(job);
-        }
-        while ground.may_send() {
-            let Ground { waiting, taken, .. } = &mut *ground;
-            let Picked { batch, alone, names } = pick(waiting, taken.values().map(|(taken, _)| taken));
-            ground.is_stuck = batch.is_empty() && alone.is_empty();
-            alone.into_iter().for_each(|job| self.way.single(job));
-            if !batch.is_empty()
-                && let Some(lane) = ground.lanes.pop()
+    async fn run(mut self, mut inbox: mpsc::Receiver<Job>) {
+        let (mut waiting, mut is_open) = (VecDeque::new(), true);
+        loop {
+            while waiting.len() < QUEUE
+                && let Ok(job) = inbox.try_recv()
             {
-                self.start(&mut ground, lane, batch, names);
+                waiting.push_back(job);
+            }
+            self.send_off(&mut waiting);
+            tokio::select! {
+                biased;
+                Some(landed) = self.under_way.join_next_with_id() => self.landed(landed),
+                job = inbox.recv(), if is_open => match job {
+                    Some(job) => waiting.push_back(job),
+                    None => is_open = false,
+                },
+                else => return,
             }
         }
     }
 
-    fn start(self: &Arc<Self>, ground: &mut Ground, mut lane: Lane, batch: Vec<Job>, names: Names) {
-        ground.sent += 1;
-        ground.lone = if batch.len() == 1 { (ground.lone + 1).min(CALM) } else { 0 };
-        ground.taken.insert(ground.sent, (names, batch.len()));
-        let trip = Trip { field: Arc::clone(self), number: ground.sent, lane: None };
-        tokio::spawn(async move {
-            let positions = lane.batch(batch).await;
-            trip.landed(lane, positions);
-        });
-    }
-}
-
-/// A batch under way. Dropped, it gives back its lane and what it held.
-struct Trip {
-    field: Arc<Field>,
-    number: u64,
-    lane: Option<Lane>,
-}
-
-impl Trip {
-    fn landed(mut self, lane: Lane, positions: Option<Range<u64>>) {
-        if let Some(positions) = positions {
-            self.field.lock().landed(positions);
+    /// Sends off what may go now.
+    fn send_off(&mut self, waiting: &mut VecDeque<Job>) {
+        while self.may_send(waiting.len()) {
+            let Picked { batch, alone, names } = pick(waiting, self.taken.values().map(|(taken, _)| taken));
+            if batch.is_empty() && alone.is_empty() {
+                self.is_stuck = true;
+                return;
+            }
+            alone.into_iter().for_each(|job| self.way.single(job));
+            if !batch.is_empty()
+                && let Some(mut lane) = self.lanes.pop()
+            {
+                let taken = (names, batch.len());
+                let task = self.under_way.spawn(async move {
+                    let positions = lane.batch(batch).await;
+                    (lane, positions)
+                });
+                self.taken.insert(task.id(), taken);
+            }
         }
-        self.lane = Some(lane);
     }
-}
 
-impl Drop for Trip {
-    fn drop(&mut self) {
-        // Where it panicked, who waited was told that the log was closed.
-        let lane = self.lane.take().unwrap_or_else(|| Lane::new(&self.field.way));
-        let mut ground = self.field.lock();
-        ground.taken.remove(&self.number);
-        ground.lanes.push(lane);
-        ground.is_stuck = false;
-        if !ground.waiting.is_empty() {
-            self.field.landed.notify_one();
-        }
+    /// Whether a batch may go, when so many wait. While one is under way, nothing goes before as many wait as it holds.
+    /// Where other engines write, theirs is the batch that looks while ours writes: a second one of ours would only make
+    /// both smaller.
+    fn may_send(&self, waiting: usize) -> bool {
+        let under_way: usize = self.taken.values().map(|(_, appends)| appends).sum();
+        let is_free = self.taken.is_empty() || self.others == 0;
+        is_free && !self.is_stuck && !self.lanes.is_empty() && waiting > 0 && waiting >= under_way
+    }
+
+    fn landed(&mut self, landed: Result<(Id, Back), JoinError>) {
+        let (id, lane) = match landed {
+            Ok((id, (lane, positions))) => {
+                positions.into_iter().for_each(|positions| self.got(positions));
+                (id, lane)
+            }
+            // It panicked, and who waited was told that the log was closed.
+            Err(error) => (error.id(), Lane::new(&self.way)),
+        };
+        self.taken.remove(&id);
+        self.lanes.push(lane);
+        self.is_stuck = false;
+    }
+
+    /// A batch got these positions. What is missing before them is another engine's, or went alone.
+    fn got(&mut self, positions: Range<u64>) {
+        self.others = if positions.start == self.next { self.others.saturating_sub(1) } else { ALONE };
+        self.next = positions.end;
     }
 }
 
@@ -322,35 +267,33 @@ mod tests {
     }
 
     /// Never connected.
-    fn way() -> Arc<Way> {
+    fn batches() -> Batches {
         let options = Options::default();
         let database = Database::of("postgres://nobody@localhost/nothing", &options).unwrap();
         let pool = database.pool(&options);
         let shared = Arc::new(Shared::new("a log".into(), pool, &options, Bell::new()));
-        Arc::new(Way { shared, database, options, singles: Arc::new(Semaphore::new(1)) })
+        let way = Arc::new(Way { shared, database, options, singles: Arc::new(Semaphore::new(1)) });
+        Batches::new(way)
     }
 
     #[tokio::test]
     async fn where_others_write_a_batch_of_ours_is_alone() {
-        let way = way();
-        let mut ground = Ground { lanes: vec![Lane::new(&way)], ..Ground::default() };
-        ground.waiting.extend([1, 2].map(|number| job(number, 1)));
-        ground.landed(0..5);
-        ground.taken.insert(1, (Names::default(), 2));
-        assert!(ground.may_send(), "as many wait as are under way");
-        ground.taken.insert(1, (Names::default(), 3));
-        assert!(!ground.may_send(), "fewer wait");
-        ground.taken.insert(1, (Names::default(), 1));
-        ground.landed(6..10);
-        assert!(!ground.may_send(), "somebody else had 5");
-        let under_way = std::mem::take(&mut ground.taken);
-        assert!(ground.may_send(), "nothing of ours is under way");
-        ground.taken = under_way;
+        let mut batches = batches();
+        batches.got(0..5);
+        let under_way = batches.under_way.spawn(std::future::pending()).id();
+        batches.taken.insert(under_way, (Names::default(), 2));
+        assert!(batches.may_send(2), "as many wait as are under way");
+        assert!(!batches.may_send(1), "fewer wait");
+        batches.got(6..10);
+        assert!(!batches.may_send(2), "somebody else had 5");
+        let taken = std::mem::take(&mut batches.taken);
+        assert!(batches.may_send(1), "nothing of ours is under way");
+        batches.taken = taken;
         for n in 0..u64::from(ALONE) {
-            assert!(!ground.may_send());
-            ground.landed(10 + n..11 + n);
+            assert!(!batches.may_send(2));
+            batches.got(10 + n..11 + n);
         }
-        assert!(ground.may_send(), "nobody else for long enough");
+        assert!(batches.may_send(2), "nobody else for long enough");
     }
 
     fn ids(jobs: impl IntoIterator<Item = u64>) -> Vec<OperationId> {

@@ -5,8 +5,8 @@
 //! for as long as the disk takes. That is right only where another thread of the runtime goes on meanwhile, and where
 //! the disk is quick; else, and as soon as there is more than one, the writer's thread does it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use redress_operation_log::Error;
@@ -35,18 +35,32 @@ pub(crate) struct AtOnce {
     /// Commits since one was of several requests, or slow. Under load the first to come would commit alone, and all
     /// others wait for it.
     lone: AtomicU32,
+    /// The writer's thread waits for the desk. It comes first: who waits for it must not wait for ever.
+    is_wanted: AtomicBool,
 }
 
 impl AtOnce {
     pub(crate) fn new(place: Place, checkpoints: Checkpoints) -> Self {
         let desk = Desk { memo: Memo::default(), checkpoints, spare: None };
-        Self { place, quick: QUICK, desk: Mutex::new(desk), lone: AtomicU32::new(0) }
+        Self {
+            place,
+            quick: QUICK,
+            desk: Mutex::new(desk),
+            lone: AtomicU32::new(0),
+            is_wanted: AtomicBool::new(false),
+        }
     }
 
-    /// Waits until nobody else commits.
+    /// Waits until nobody else commits. For the writer's thread.
     pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
-        // Whoever panicked there left no transaction behind, and nothing remembered.
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.is_wanted.store(true, Ordering::Relaxed);
+        let desk = self.desk.lock().unwrap_or_else(|poisoned| {
+            // Whoever panicked there left no transaction behind, and nothing remembered.
+            self.desk.clear_poison();
+            poisoned.into_inner()
+        });
+        self.is_wanted.store(false, Ordering::Relaxed);
+        desk
     }
 
     /// So many requests were committed together, and it took so long.
@@ -62,10 +76,14 @@ impl AtOnce {
         shared: &Shared,
         work: &mut impl FnMut(&mut Batch<'_, '_>) -> Result<T, Fault>,
     ) -> Option<Result<T, Error>> {
-        if self.lone.load(Ordering::Relaxed) < CALM || !may_stand_still() {
+        let is_calm = self.lone.load(Ordering::Relaxed) >= CALM && !self.is_wanted.load(Ordering::Relaxed);
+        if !is_calm || !may_stand_still() {
             return None;
         }
         let mut desk = self.desk.try_lock().ok()?;
+        if desk.checkpoints.waits_for_the_writer() {
+            return None;
+        }
         let conn = match desk.spare.take() {
             Some(conn) => conn,
             None => self.open(&mut desk.checkpoints)?,
@@ -84,8 +102,9 @@ impl AtOnce {
             Err(error) if is_busy(error.sqlite_error_code()) => None,
             Err(error) => Some(Err(to_error(&shared.log, error))),
         };
-        desk.checkpoints.after_commit(&conn);
-        desk.spare = Some(conn);
+        desk.checkpoints.after_other_commit();
+        // One that could not be rolled back would keep everybody else from writing.
+        desk.spare = conn.is_autocommit().then_some(conn);
         answer
     }
 
@@ -239,8 +258,42 @@ mod tests {
             writer.write_at_once(half).await
         });
         assert!(panics.await.unwrap_err().is_panic());
-        // Whoever finds the desk left like that goes by the writer's thread.
+        // Whoever finds the desk left like that goes by the writer's thread, which sets it right.
         assert_eq!(log.write(1).await.unwrap(), theirs);
+        drop(log.writer.at_once.desk());
+        assert_eq!(log.write(2).await.unwrap(), std::thread::current().id());
+        assert_eq!(log.numbers(), CALM + 2);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_writers_thread_comes_first() {
+        let log = Log::open();
+        let theirs = log.calm().await;
+        log.writer.at_once.is_wanted.store(true, Ordering::Relaxed);
+        assert_eq!(log.write(1).await.unwrap(), theirs);
+        drop(log.writer.at_once.desk());
+        assert_eq!(log.write(2).await.unwrap(), std::thread::current().id());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_full_disk_is_told_and_work_goes_on_when_there_is_room() {
+        let log = Log::open();
+        log.calm().await;
+        log.write(1).await.unwrap();
+        let limit = |pages: i64| {
+            let desk = log.writer.at_once.desk();
+            let conn = desk.spare.as_ref().unwrap();
+            conn.pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, i64>(0)).unwrap()
+        };
+        limit(1);
+        let much = |batch: &mut Batch<'_, '_>| -> Result<(), Fault> {
+            batch.run("create table much as select zeroblob(1000000)", [])?;
+            Ok(())
+        };
+        let error = log.writer.write_at_once(much).await.unwrap_err();
+        assert!(error.to_string().contains("the disk is full"), "{error}");
+        limit(1_000_000);
+        log.writer.write_at_once(much).await.unwrap();
         assert_eq!(log.numbers(), CALM + 1);
     }
 

@@ -62,7 +62,9 @@ impl SqliteLog {
         let mut conn = open::writer(&path, &log, options)?;
         let durability = open::durability(&conn).map_err(|error| to_error(&log, error))?;
         let shared = Arc::new(Shared::new(log.clone(), Arc::clone(&options.clock)));
-        let place = wal::Place { path: path.clone(), log: log.clone(), options: options.clone() };
+        // Connections are opened later too, wherever the process stands then.
+        let absolute = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+        let place = wal::Place { path: absolute, log: log.clone(), options: options.clone() };
         let checkpoints = Checkpoints::of(&mut conn, place.clone()).map_err(|error| to_error(&log, error))?;
         let writer = Writer::start(conn, AtOnce::new(place, checkpoints), Arc::clone(&shared))?;
         let readers = Readers::new(path.clone(), log, options.clone());

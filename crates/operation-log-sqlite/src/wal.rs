@@ -84,24 +84,42 @@ impl Checkpoints {
         }))
     }
 
-    /// After a commit.
+    /// After a commit of the writer's, when its answers were given.
     pub(crate) fn after_commit(&mut self, conn: &Connection) {
-        let pages = self.pages.written.load(Ordering::Relaxed);
-        if pages < self.asked {
+        if self.waits_for_the_writer() {
+            self.pages.brought.store(0, Ordering::Relaxed);
+            self.asked = self.written();
+            let _turn = turn(&self.turn);
+            bring_over(conn, PASSIVE);
+        } else {
+            self.after_other_commit();
+        }
+    }
+
+    /// After a commit of somebody who must not be held up.
+    pub(crate) fn after_other_commit(&mut self) {
+        let written = self.written();
+        if written < self.asked {
             // Begun anew.
             self.asked = 0;
         }
-        let brought = self.pages.brought.swap(0, Ordering::Relaxed);
-        let is_little = brought > 0 && pages.checked_sub(brought).is_some_and(|rest| rest <= self.when.rest);
-        // Where a reader is in the way, not at every commit again.
-        if is_little || (pages >= self.when.most && pages >= self.asked + self.when.often / 8) {
-            self.asked = pages;
-            let _turn = turn(&self.turn);
-            bring_over(conn, PASSIVE);
-        } else if pages >= self.asked + self.when.often {
-            self.asked = pages;
+        if written >= self.asked + self.when.often {
+            self.asked = written;
             self.ask();
         }
+    }
+
+    /// Whether the writer is to bring something over itself: the little that is left, or much too much.
+    pub(crate) fn waits_for_the_writer(&self) -> bool {
+        let (written, brought) = (self.written(), self.pages.brought.load(Ordering::Relaxed));
+        let is_little =
+            brought > 0 && written.checked_sub(brought).is_some_and(|rest| rest <= self.when.rest);
+        // Where a reader is in the way, not at every commit again.
+        is_little || (written >= self.when.most && written >= self.asked + self.when.often / 8)
+    }
+
+    fn written(&self) -> u32 {
+        self.pages.written.load(Ordering::Relaxed)
     }
 
     /// Brings all of it over and empties it, so that a copy of the database alone is whole. A reader can be in the way;
@@ -213,13 +231,17 @@ mod tests {
 
     impl Log {
         fn open() -> Self {
+            Self::with(LIMITS)
+        }
+
+        fn with(when: When) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("log.db");
             let (log, options) = (path.display().to_string(), Options::default());
             let mut conn = open::writer(&path, &log, &options).unwrap();
             conn.execute_batch("create table more (number integer primary key, bytes blob)").unwrap();
             let wal = folder.path().join("log.db-wal");
-            let checkpoints = Checkpoints::at(&mut conn, Place { path, log, options }, LIMITS).unwrap();
+            let checkpoints = Checkpoints::at(&mut conn, Place { path, log, options }, when).unwrap();
             Self { _folder: folder, conn, checkpoints, wal }
         }
 
@@ -267,17 +289,21 @@ mod tests {
 
     #[test]
     fn the_writer_brings_over_the_little_that_is_left_and_the_file_is_written_over() {
-        let mut log = Log::open();
+        // The other thread is not asked.
+        let mut log = Log::with(When { often: 1_000, ..LIMITS });
         (0..3).for_each(|_| log.commit());
         let pages = &log.checkpoints.pages;
         let (written, length) = (pages.written.load(Ordering::Relaxed), log.wal_pages());
         // As the other thread says it when it is through.
         pages.brought.store(written, Ordering::Relaxed);
+        assert!(log.checkpoints.waits_for_the_writer());
         log.commit();
+        assert!(!log.checkpoints.waits_for_the_writer());
         log.commit();
         let now = log.checkpoints.pages.written.load(Ordering::Relaxed);
         assert!(now < written, "{now} pages after {written}");
         assert!(log.wal_pages() <= length + u64::from(LIMITS.rest));
+        assert!(log.checkpoints.thread.is_none());
     }
 
     #[test]

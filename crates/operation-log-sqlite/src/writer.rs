@@ -101,6 +101,8 @@ impl Writer {
         T: Send + 'static,
         F: FnMut(&mut Batch<'_, '_>) -> Result<T, Fault> + Send + 'static,
     {
+        // Where each is ready at once, the others get their turn all the same.
+        tokio::task::coop::consume_budget().await;
         let requests = self.requests()?;
         if requests.capacity() == requests.max_capacity()
             && let Some(answer) = self.at_once.write(&self.shared, &mut work)
