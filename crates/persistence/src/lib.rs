@@ -193,8 +193,8 @@ impl Persistence {
     }
 
     /// Looks every `every`, and as soon as there is a new connection, whether the cache lost keys (emptied, restarted,
-    /// another server) and then completes it from the tables, which stay as they are. What cannot be completed is looked at ever more rarely. Returns when
-    /// `stop` is cancelled.
+    /// another server) and then completes it from the tables, which stay as they are. What cannot be completed is looked
+    /// at ever more rarely. Returns when `stop` is cancelled.
     ///
     /// Cancellation safety: may be dropped at any await.
     pub async fn look_after_cache(&self, every: Duration, stop: CancellationToken) {
