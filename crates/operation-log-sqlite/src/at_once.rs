@@ -14,8 +14,8 @@ use rusqlite::Connection;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::batch::{Batch, Memo};
-use crate::commit::{Desk, Shared, commit, is_busy, timed};
-use crate::fault::{Fault, refused, to_error};
+use crate::commit::{Desk, Shared, commit, timed};
+use crate::fault::{Fault, is_busy, refused, to_error};
 use crate::open;
 use crate::prepared::Prepared;
 use crate::wal::{Checkpoints, Place};
@@ -99,7 +99,7 @@ impl AtOnce {
         let answer = match done {
             Ok(()) => found,
             // Another process is writing: that is waited for elsewhere.
-            Err(error) if is_busy(error.sqlite_error_code()) => None,
+            Err(error) if error.sqlite_error_code().is_some_and(is_busy) => None,
             Err(error) => Some(Err(to_error(&shared.log, error))),
         };
         desk.checkpoints.after_other_commit();
@@ -217,17 +217,38 @@ mod tests {
     async fn after_several_at_once_it_must_be_calm_again() {
         let log = Log::open();
         let theirs = log.calm().await;
+        let desk = log.writer.at_once.desk();
+        let several: Vec<_> = (1..=3).map(|number| log.write(number)).collect();
+        // Somebody is at it until all three wait: they are one batch.
+        let (answers, ()) = tokio::join!(futures(several), async move { drop(desk) });
+        assert!(answers.into_iter().all(|answer| answer.unwrap() == theirs));
+        for number in 4..4 + CALM {
+            assert_eq!(log.write(number).await.unwrap(), theirs);
+        }
+        drop(log.writer.at_once.desk());
+        assert_eq!(log.write(100).await.unwrap(), std::thread::current().id());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_busy_file_is_left_to_the_writers_thread() {
+        let log = Log::open();
+        let theirs = log.calm().await;
         let busy = Connection::open(&log.place.path).unwrap();
         busy.execute_batch("begin immediate").unwrap();
-        // The file is busy: the first goes to the writer's thread, and the others join it there.
-        let several: Vec<_> = (1..=3).map(|number| log.write(number)).collect();
-        let free = async {
-            tokio::task::yield_now().await;
-            busy.execute_batch("rollback").unwrap();
-        };
-        let (answers, ()) = tokio::join!(futures(several), free);
-        assert!(answers.into_iter().all(|answer| answer.unwrap() == theirs));
-        assert_eq!(log.numbers(), CALM + 3);
+        let free = async { busy.execute_batch("rollback").unwrap() };
+        let (thread, ()) = tokio::join!(log.write(1), free);
+        assert_eq!(thread.unwrap(), theirs);
+        assert_eq!(log.numbers(), CALM + 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_checkpoint_that_is_due_is_left_to_the_writers_thread() {
+        let log = Log::open();
+        let theirs = log.calm().await;
+        log.writer.at_once.desk().checkpoints.say_that_little_is_left();
+        assert_eq!(log.write(1).await.unwrap(), theirs);
+        drop(log.writer.at_once.desk());
+        assert_eq!(log.write(2).await.unwrap(), std::thread::current().id());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redress_types::Clock;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::batch::{Batch, Live, Memo, roll_back};
@@ -115,11 +115,6 @@ fn run(
     let wrote = batch.commit()?;
     shared.committed(&batch, wrote, live);
     Ok(())
-}
-
-/// Another process is writing.
-pub(crate) fn is_busy(code: Option<ErrorCode>) -> bool {
-    matches!(code, Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// How long it takes.

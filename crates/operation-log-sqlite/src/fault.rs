@@ -43,6 +43,11 @@ pub(crate) fn refused<T>(found: Result<T, Fault>) -> rusqlite::Result<Result<T, 
     }
 }
 
+/// Whether another connection, mostly another process's, is in the way: that passes.
+pub(crate) fn is_busy(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+}
+
 /// What SQLite's error means to a caller.
 pub(crate) fn to_error(log: &str, error: rusqlite::Error) -> Error {
     let Some(code) = error.sqlite_error_code() else { return of_values(log, error) };

@@ -7,9 +7,9 @@ use std::time::Duration;
 use redress_operation_log::Error;
 use redress_types::{Clock, SystemClock};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 
-use crate::fault::{Fault, to_error};
+use crate::fault::{Fault, is_busy, to_error};
 use crate::schema;
 
 /// How a log is opened.
@@ -119,7 +119,7 @@ fn wal(conn: &Connection, patience: Duration) -> rusqlite::Result<()> {
     let mut waited = Duration::ZERO;
     loop {
         match conn.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0)) {
-            Err(error) if is_busy(&error) && waited < patience => {
+            Err(error) if error.sqlite_error_code().is_some_and(is_busy) && waited < patience => {
                 std::thread::sleep(pause);
                 waited += pause;
             }
@@ -128,10 +128,6 @@ fn wal(conn: &Connection, patience: Duration) -> rusqlite::Result<()> {
             Err(error) => return Err(error),
         }
     }
-}
-
-fn is_busy(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 fn set_up(conn: &Connection, log: &str) -> Result<(), Fault> {

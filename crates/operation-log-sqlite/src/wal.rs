@@ -118,6 +118,12 @@ impl Checkpoints {
         is_little || (written >= self.when.most && written >= self.asked + self.when.often / 8)
     }
 
+    /// As the other thread says it when it is through.
+    #[cfg(test)]
+    pub(crate) fn say_that_little_is_left(&self) {
+        self.pages.brought.store(self.written(), Ordering::Relaxed);
+    }
+
     fn written(&self) -> u32 {
         self.pages.written.load(Ordering::Relaxed)
     }
@@ -292,15 +298,13 @@ mod tests {
         // The other thread is not asked.
         let mut log = Log::with(When { often: 1_000, ..LIMITS });
         (0..3).for_each(|_| log.commit());
-        let pages = &log.checkpoints.pages;
-        let (written, length) = (pages.written.load(Ordering::Relaxed), log.wal_pages());
-        // As the other thread says it when it is through.
-        pages.brought.store(written, Ordering::Relaxed);
+        let (written, length) = (log.checkpoints.written(), log.wal_pages());
+        log.checkpoints.say_that_little_is_left();
         assert!(log.checkpoints.waits_for_the_writer());
         log.commit();
         assert!(!log.checkpoints.waits_for_the_writer());
         log.commit();
-        let now = log.checkpoints.pages.written.load(Ordering::Relaxed);
+        let now = log.checkpoints.written();
         assert!(now < written, "{now} pages after {written}");
         assert!(log.wal_pages() <= length + u64::from(LIMITS.rest));
         assert!(log.checkpoints.thread.is_none());

@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::at_once::AtOnce;
 use crate::batch::Batch;
-use crate::commit::{Desk, Shared, commit, is_busy, timed};
-use crate::fault::{Fault, refused, to_error};
+use crate::commit::{Desk, Shared, commit, timed};
+use crate::fault::{Fault, is_busy, refused, to_error};
 use crate::prepared::Prepared;
 
 /// Requests that may wait; more wait in their callers.
@@ -155,7 +155,7 @@ fn serve_batch(prepared: &Prepared<'_>, shared: &Shared, desk: &mut Desk, batch:
     match commit(prepared, shared, desk, |one| batch.iter_mut().try_for_each(|request| request.run(one))) {
         Ok(()) => batch.drain(..).for_each(|request| request.answer(None)),
         // Each alone would only wait as long once more.
-        Err(rusqlite::Error::SqliteFailure(code, text)) if is_busy(Some(code.code)) => {
+        Err(rusqlite::Error::SqliteFailure(code, text)) if is_busy(code.code) => {
             for request in batch.drain(..) {
                 let error = rusqlite::Error::SqliteFailure(code, text.clone());
                 request.answer(Some(to_error(&shared.log, error)));
