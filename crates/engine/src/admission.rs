@@ -270,7 +270,12 @@ struct Begun {
 }
 
 impl Begun {
-    async fn append_and_drive(self, append: Append, entry: Entry, tell: oneshot::Sender<Result<(), Error>>) {
+    async fn append_and_drive(
+        self,
+        append: Arc<Append>,
+        entry: Entry,
+        tell: oneshot::Sender<Result<(), Error>>,
+    ) {
         let Self { shared, operation, epoch, permit, accepting } = self;
         let held = append.standing.held;
         let recorded = match commit::append_for_certain(&shared, append, OnStop::Leave).await {

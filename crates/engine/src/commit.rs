@@ -29,7 +29,7 @@ pub(crate) struct Extras {
 }
 
 /// Builds the append for a sealed entry.
-pub(crate) fn append(shared: &Shared, sealed: &Sealed, epoch: Epoch, extras: Extras) -> Append {
+pub(crate) fn append(shared: &Shared, sealed: &Sealed, epoch: Epoch, extras: Extras) -> Arc<Append> {
     let operation = &sealed.operation;
     let events = &sealed.entry.events;
     let now = sealed.entry.recorded_at;
@@ -51,7 +51,7 @@ pub(crate) fn append(shared: &Shared, sealed: &Sealed, epoch: Epoch, extras: Ext
     if admitted || begins_step {
         conditions.switches = switch_keys(operation.strategy.as_deref(), &operation.target);
     }
-    Append {
+    Arc::new(Append {
         session: shared.session_id(),
         epoch,
         operation: operation.id,
@@ -67,7 +67,7 @@ pub(crate) fn append(shared: &Shared, sealed: &Sealed, epoch: Epoch, extras: Ext
         ends: operation.state.is_ended().then(|| ending(operation, now)),
         outbox: owed(shared, operation, events),
         payloads: extras.payloads,
-    }
+    })
 }
 
 /// Whether an append may be left when the engine stops, so that the next engine decides it again.
@@ -83,7 +83,7 @@ pub(crate) enum OnStop {
 /// does not answer at all made of it is then for the next holder to find.
 pub(crate) async fn append_for_certain(
     shared: &Shared,
-    append: Append,
+    append: Arc<Append>,
     on_stop: OnStop,
 ) -> Result<Recorded, Error> {
     let (owes, operation) = (!append.outbox.is_empty(), append.operation);
@@ -91,7 +91,7 @@ pub(crate) async fn append_for_certain(
     loop {
         let answer = tokio::select! {
             biased;
-            answer = shared.log.append(append.clone()) => answer,
+            answer = shared.log.append(Arc::clone(&append)) => answer,
             () = shared.lost.cancelled() => {
                 let what = format!("the lease ended while operation {operation} was appended to");
                 return Err(Error::Unavailable { what, source: None });

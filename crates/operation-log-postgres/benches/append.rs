@@ -78,7 +78,7 @@ async fn lone(log: &PostgresLog, session: SessionId, from: usize) {
         let began = Instant::now();
         for append in life(session, number) {
             let start = Instant::now();
-            log.append(append).await.unwrap();
+            log.append(append.into()).await.unwrap();
             appends.push(start.elapsed());
         }
         lives.push(began.elapsed());

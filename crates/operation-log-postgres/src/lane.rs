@@ -95,7 +95,7 @@ impl Lane {
 
     /// Runs the statement, again while what it had looked at changes under it.
     async fn take(&mut self, batch: &[Job]) -> Result<Taken, Fault> {
-        let appends: Vec<&Append> = batch.iter().map(|job| &job.append).collect();
+        let appends: Vec<&Append> = batch.iter().map(|job| &*job.append).collect();
         let mut looks = 0;
         loop {
             looks += 1;

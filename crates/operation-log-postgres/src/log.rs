@@ -251,7 +251,7 @@ impl OperationLog for PostgresLog {
         Ok(())
     }
 
-    async fn append(&self, append: Append) -> Result<Recorded, Error> {
+    async fn append(&self, append: Arc<Append>) -> Result<Recorded, Error> {
         self.0.writer.append(append).await
     }
 

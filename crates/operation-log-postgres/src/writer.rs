@@ -31,7 +31,7 @@ const LANES: usize = 2;
 
 /// An append and who waits for the answer.
 pub(crate) struct Job {
-    pub append: Append,
+    pub append: Arc<Append>,
     reply: oneshot::Sender<Result<Recorded, Error>>,
     /// Kept until it is answered: so many can be on their way.
     _place: OwnedSemaphorePermit,
@@ -65,7 +65,7 @@ impl Writer {
     }
 
     /// Sends an append and waits for its answer.
-    pub(crate) async fn append(&self, append: Append) -> Result<Recorded, Error> {
+    pub(crate) async fn append(&self, append: Arc<Append>) -> Result<Recorded, Error> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(closed)?;
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Job { append, reply, _place: place }).await.map_err(|_| closed("nobody takes it"))?;
@@ -263,7 +263,7 @@ mod tests {
     fn job(operation: u64, session: u64) -> Job {
         let append = begin(&writer(SessionId(session), operation));
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Job { append, reply: oneshot::channel().0, _place: place }
+        Job { append: append.into(), reply: oneshot::channel().0, _place: place }
     }
 
     /// Never connected.
@@ -324,8 +324,8 @@ mod tests {
     fn what_goes_alone_keeps_its_claims_apart_from_one_batch_only() {
         let mut waiting: VecDeque<Job> = [1, 2].map(|number| job(number, 1)).into();
         let two = ["one", "two"].map(|slot| Claim::Slot(slot.into()));
-        waiting[1].append.claims = vec![two[1].clone()];
-        waiting[0].append.claims = two.into();
+        Arc::make_mut(&mut waiting[1].append).claims = vec![two[1].clone()];
+        Arc::make_mut(&mut waiting[0].append).claims = two.into();
         let first = pick(&mut waiting, std::iter::empty());
         assert_eq!((first.batch.len(), first.alone.len(), waiting.len()), (0, 1, 1));
         assert_eq!(picked(&mut waiting, &[]).0, ids([2]));

@@ -131,8 +131,8 @@ async fn no_waiter_is_forgotten_between_two_engines() {
         (waits.standing.held, waits.standing.wake_at) = (false, Some(far));
         waits.standing.waits_on = Some(slot);
         let (last, log) = (appends[2].clone(), one.clone());
-        let ends = tokio::spawn(async move { log.append(last).await });
-        two.append(waits).await.unwrap();
+        let ends = tokio::spawn(async move { log.append(last.into()).await });
+        two.append(waits.into()).await.unwrap();
         ends.await.unwrap().unwrap();
         let head = one.operation(waiter.id).await.unwrap().unwrap();
         assert_eq!(head.wake_at, Some(NOW), "round {round}");
@@ -163,7 +163,7 @@ async fn a_budget_that_two_engines_ask_for_is_never_overdrawn() {
                 };
                 append.conditions.budgets = vec![budget("wide", 1000), budget("engine", most)];
                 let log = log.clone();
-                tasks.push(tokio::spawn(async move { log.append(append).await }));
+                tasks.push(tokio::spawn(async move { log.append(append.into()).await }));
             }
         }
         let mut admitted = 0;
@@ -217,7 +217,7 @@ async fn a_session_ends_by_the_clock_of_the_database() {
     let claimed = until_async(LIMIT, "the session is over", look).await.unwrap();
     assert_eq!((claimed[0].operation, claimed[0].epoch), (held.id, Epoch(2)));
     assert!(matches!(one.renew_session(short.id).await, Err(Error::Stale { .. })));
-    assert!(matches!(one.append(rest(&held)[0].clone()).await, Err(Error::Stale { .. })));
+    assert!(matches!(one.append(rest(&held)[0].clone().into()).await, Err(Error::Stale { .. })));
     let status = two.status().await.unwrap();
     let alive: Vec<_> = status.sessions.iter().map(|session| (session.id, session.holds)).collect();
     assert_eq!(alive, [(long.id, 1)]);
@@ -276,7 +276,7 @@ async fn many_sides_at_one_operation() {
         let log = one.clone();
         tasks.push(tokio::spawn(async move {
             for append in rest(&held) {
-                accepted(log.append(append).await.map(|_| ()));
+                accepted(log.append(append.into()).await.map(|_| ()));
             }
         }));
         let (log, session) = (two.clone(), second);

@@ -27,16 +27,16 @@ async fn a_lone_append_is_one_commit() {
     let (log, session) = warm(&schema).await;
     let before = log.commits();
     let writer = writer(session, 1);
-    log.append(begin(&writer)).await.unwrap();
+    log.append(begin(&writer).into()).await.unwrap();
     assert_eq!(log.commits() - before, 1);
     let mut after = writer.clone();
     after.took(&begin(&writer));
     for append in rest(&after) {
-        log.append(append).await.unwrap();
+        log.append(append.into()).await.unwrap();
     }
     assert_eq!(log.commits() - before, 4);
     // Asking, being refused and saying it again commit nothing.
-    assert!(log.append(begin(&writer)).await.unwrap().before);
+    assert!(log.append(begin(&writer).into()).await.unwrap().before);
     log.next_due().await.unwrap();
     let request = OutboxRequest {
         session: SessionId(99),
@@ -69,7 +69,7 @@ async fn an_admission_with_all_that_belongs_to_it_is_one_commit_in_one_round_tri
                     vec![budget(format!("fingerprint:{number}")), budget("all".into())];
                 append.payloads = (0..number % 4).map(|place| payload(number, place)).collect();
                 append.outbox = owed(number, number % 2);
-                log.append(append).await.unwrap();
+                log.append(append.into()).await.unwrap();
                 writer.id
             })
         })
@@ -89,7 +89,7 @@ async fn an_admission_with_all_that_belongs_to_it_is_one_commit_in_one_round_tri
     let mut over = begin(&writer(session, 31));
     over.conditions.budgets =
         vec![Budget { key: "all".into(), most: 30, window: std::time::Duration::from_secs(60) }];
-    assert!(matches!(log.append(over).await, Err(Error::NotNow { .. })));
+    assert!(matches!(log.append(over.into()).await, Err(Error::NotNow { .. })));
 }
 
 fn payload(number: u64, place: u64) -> Payload {
@@ -119,7 +119,9 @@ async fn concurrent_appends_share_commits_and_one_bad_one_fails_alone() {
                 }
                 (number, append, log)
             })
-            .map(|(number, append, log)| tokio::spawn(async move { (number, log.append(append).await) }))
+            .map(|(number, append, log)| {
+                tokio::spawn(async move { (number, log.append(append.into()).await) })
+            })
             .collect();
         until_waiting(&schema).await;
         sqlx::raw_sql("rollback").execute(&mut busy).await.unwrap();
@@ -167,7 +169,7 @@ async fn a_dropped_call_leaves_the_log_whole() {
     let schema = Schema::new().await;
     let (log, session) = warm(&schema).await;
     for number in 1..50 {
-        let append = log.append(begin(&writer(session, number)));
+        let append = log.append(begin(&writer(session, number)).into());
         // Polled once, so that it is on its way, and dropped.
         tokio::select! { biased; _ = append => {}, () = std::future::ready(()) => {} }
     }
@@ -221,7 +223,7 @@ async fn what_a_batch_owes_and_leaves_is_each_its_own() {
     // Of the forty holds the latest stands.
     let mut held = begin(&writer(session, 900));
     held.conditions.holds = vec!["all".into()];
-    match log.append(held).await {
+    match log.append(held.into()).await {
         Err(Error::NotNow { until, .. }) => {
             assert_eq!(until, NOW.plus(std::time::Duration::from_secs(40)));
         }
@@ -250,9 +252,9 @@ async fn a_switch_that_another_process_turned_off_is_in_the_way_at_once() {
     other.set_switch("engine", Some(off)).await.unwrap();
     let mut append = begin(&writer(session, 1));
     append.conditions.switches = vec!["engine".into()];
-    assert!(matches!(log.append(append.clone()).await, Err(Error::NotNow { .. })));
+    assert!(matches!(log.append(append.clone().into()).await, Err(Error::NotNow { .. })));
     other.set_switch("engine", None).await.unwrap();
-    assert_eq!(log.append(append).await.unwrap().switches, 2);
+    assert_eq!(log.append(append.into()).await.unwrap().switches, 2);
 }
 
 /// Whole lives at once share their commits: a batch that its one statement could not take would go one by one.
@@ -269,9 +271,9 @@ async fn whole_lives_share_their_commits() {
                 let mut writer = writer(session, number);
                 let append = begin(&writer);
                 writer.took(&append);
-                log.append(append).await.unwrap();
+                log.append(append.into()).await.unwrap();
                 for append in rest(&writer) {
-                    log.append(append).await.unwrap();
+                    log.append(append.into()).await.unwrap();
                 }
             })
         })
@@ -293,7 +295,7 @@ async fn what_goes_alone_leaves_nobody_waiting() {
     let (mut alone, mut behind) = (begin(&writer(session, 1)), begin(&writer(session, 2)));
     alone.claims.extend([Claim::Slot("one".into()), Claim::Slot("two".into())]);
     behind.claims = vec![Claim::Slot("two".into())];
-    let both = async { tokio::join!(log.append(alone), log.append(behind)) };
+    let both = async { tokio::join!(log.append(alone.into()), log.append(behind.into())) };
     let (alone, behind) = tokio::time::timeout(std::time::Duration::from_secs(20), both).await.unwrap();
     // Which of them has it is open; that both are answered is not.
     assert!(alone.is_ok() != behind.is_ok(), "{alone:?}, {behind:?}");
@@ -311,7 +313,7 @@ async fn what_has_a_claim_in_common_with_what_is_under_way_goes_after_it() {
         let mut append = begin(&writer(session, number));
         append.claims = vec![Claim::Slot("one".into())];
         let log = log.clone();
-        tokio::spawn(async move { log.append(append).await })
+        tokio::spawn(async move { log.append(append.into()).await })
     };
     let first = slot(1);
     until_waiting(&schema).await;

@@ -76,7 +76,7 @@ async fn the_database_repeats_the_rules() {
         assert!(refused.contains(rule), "{sql}: {refused}");
     }
     for append in rest(&held) {
-        log.append(append).await.unwrap();
+        log.append(append.into()).await.unwrap();
     }
     assert_proven(&log).await;
 }
@@ -95,7 +95,7 @@ async fn a_user_that_owns_only_its_schema_is_enough() {
     let session = session(&log).await;
     let held = begun(&log, session, 1).await;
     for append in rest(&held) {
-        log.append(append).await.unwrap();
+        log.append(append.into()).await.unwrap();
     }
     log.renew_session(session).await.unwrap();
     assert_proven(&log).await;
@@ -154,7 +154,7 @@ async fn a_closed_log_answers_that_it_is() {
     let held = begun(&log, mine, 1).await;
     log.close().await.unwrap();
     assert!(matches!(other.status().await, Err(Error::Unavailable { .. })));
-    assert!(matches!(other.append(rest(&held)[0].clone()).await, Err(Error::Unavailable { .. })));
+    assert!(matches!(other.append(rest(&held)[0].clone().into()).await, Err(Error::Unavailable { .. })));
     let again = schema.open().await;
     assert_eq!(again.status().await.unwrap().sessions, []);
 }

@@ -190,7 +190,7 @@ async fn a_waiter_that_was_locked_when_its_slot_was_freed_is_found_by_the_next_c
     let mut waits = waiter.begin(NOW, vec![]);
     let far = NOW.plus(Duration::from_secs(86_400));
     (waits.standing.held, waits.standing.wake_at, waits.standing.waits_on) = (false, Some(far), Some(slot));
-    log.append(waits).await.unwrap();
+    log.append(waits.into()).await.unwrap();
 
     let mut other = schema.connect().await;
     let mut locks = other.begin().await.unwrap();
@@ -219,7 +219,7 @@ async fn meanwhile(change: &str, append: impl FnOnce(SessionId) -> Append) -> Er
     let mut other = schema.connect().await;
     sqlx::raw_sql("begin; select 1 from meta for update").execute(&mut other).await.unwrap();
     let (appending, append) = (log.clone(), append(session));
-    let appending = tokio::spawn(async move { appending.append(append).await });
+    let appending = tokio::spawn(async move { appending.append(append.into()).await });
     waits_for_a_lock(&schema).await;
     let change = change.replace("$session", &session.to_string());
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!("{change}; commit"))).execute(&mut other).await.unwrap();

@@ -91,7 +91,7 @@ async fn live(
 }
 
 async fn certain(log: &PostgresLog, append: &Append) -> Recorded {
-    until_back(|| log.append(append.clone())).await.unwrap()
+    until_back(|| log.append(append.clone().into())).await.unwrap()
 }
 
 /// A promoted standby, or a recovery to a point in time, begins another timeline.
@@ -117,9 +117,9 @@ async fn another_timeline_ends_the_sessions_and_raises_the_incarnation() {
     let after = log.open_session("after", LEASE).await.unwrap();
     assert_eq!((after.incarnation, after.restored, after.since), (Incarnation(2), true, after.id));
     assert!(after.id.0 > before.id.0 + 1000, "sessions that were lost are not given out again");
-    assert!(matches!(log.append(rest(&held)[0].clone()).await, Err(Error::Stale { .. })));
+    assert!(matches!(log.append(rest(&held)[0].clone().into()).await, Err(Error::Stale { .. })));
     let next = writer(after.id, 2);
-    assert!(log.append(begin(&next)).await.unwrap().position > position + 1000);
+    assert!(log.append(begin(&next).into()).await.unwrap().position > position + 1000);
     // Noticed once.
     let later = log.open_session("later", LEASE).await.unwrap();
     assert_eq!((later.incarnation, later.restored, later.since), (Incarnation(2), false, after.id));
@@ -229,10 +229,10 @@ async fn a_server_that_may_lose_what_it_acknowledged_is_refused() {
     server.ctl(&["-m", "immediate", "stop"]).unwrap();
     let gone = log.operation(writer(session, 1).id).await.unwrap_err();
     assert!(matches!(gone, Error::Unavailable { .. }), "{gone:?}");
-    let gone = log.append(begin(&writer(session, 2))).await.unwrap_err();
+    let gone = log.append(begin(&writer(session, 2)).into()).await.unwrap_err();
     assert!(matches!(gone, Error::Unavailable { .. }), "{gone:?}");
     server.ctl(&["start"]).unwrap();
-    until_back(|| log.append(begin(&writer(session, 2)))).await.unwrap();
+    until_back(|| log.append(begin(&writer(session, 2)).into())).await.unwrap();
 }
 
 /// A user that may not see by what a cluster is told has sessions all the same; what it may see is compared.

@@ -55,7 +55,7 @@ async fn lone(log: &SqliteLog, session: SessionId, from: usize) {
     for number in from..from + 250 {
         for append in life(session, number) {
             let start = Instant::now();
-            log.append(append).await.unwrap();
+            log.append(append.into()).await.unwrap();
             took.push(start.elapsed());
         }
     }

@@ -230,7 +230,7 @@ impl OperationLog for SqliteLog {
         self.0.writer.write(move |batch| session::close(batch, session)).await
     }
 
-    async fn append(&self, append: Append) -> Result<Recorded, Error> {
+    async fn append(&self, append: Arc<Append>) -> Result<Recorded, Error> {
         self.0.writer.write_at_once(move |batch| append::append(batch, &append)).await
     }
 

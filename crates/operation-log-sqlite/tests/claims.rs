@@ -108,7 +108,7 @@ async fn a_refused_append_takes_no_claim_and_commits_nothing() {
     let late = writer(session, 2);
     let mut begin = late.begin(NOW, vec![]);
     begin.claims = vec![Claim::Sameness("free".into()), fingerprint(&holder), Claim::Slot("free".into())];
-    let answer = log.append(begin.clone()).await;
+    let answer = log.append(begin.clone().into()).await;
     assert!(matches!(answer, Err(Error::Lost { holder: who, .. }) if who == holder.id), "{answer:?}");
     assert_eq!((claims(&log).await, log.commits()), (before, commits));
 

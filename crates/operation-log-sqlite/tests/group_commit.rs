@@ -25,10 +25,10 @@ async fn a_lone_append_is_one_commit() {
     let session = session(&log).await;
     let before = log.commits();
     let writer = writer(session, 1);
-    log.append(begin(&writer)).await.unwrap();
+    log.append(begin(&writer).into()).await.unwrap();
     assert_eq!(log.commits() - before, 1);
     // Asking, being refused and saying it again commit nothing.
-    log.append(begin(&writer)).await.unwrap();
+    log.append(begin(&writer).into()).await.unwrap();
     log.next_due().await.unwrap();
     let stale = redress_operation_log::SessionId(99);
     let request = outbox_request(stale, NOW, NOW, 1);
@@ -52,7 +52,7 @@ async fn concurrent_appends_share_commits_and_one_bad_one_fails_alone() {
             let (log, mut append) = (log.clone(), begin(&writer(session, number)));
             // One that no head can hold: it has folded inbox rows that are not there.
             append.standing.folded_request = if number == 77 { 5 } else { 0 };
-            tokio::spawn(async move { (number, log.append(append).await) })
+            tokio::spawn(async move { (number, log.append(append.into()).await) })
         })
         .collect();
     // On this single thread every task has sent its append once this one runs again.
@@ -82,7 +82,7 @@ async fn concurrent_appends_share_commits_and_one_bad_one_fails_alone() {
     let tasks: Vec<_> = (1000..1000 + APPENDS)
         .map(|number| {
             let (log, append) = (log.clone(), begin(&writer(session, number)));
-            tokio::spawn(async move { log.append(append).await })
+            tokio::spawn(async move { log.append(append.into()).await })
         })
         .collect();
     tokio::task::yield_now().await;
@@ -105,7 +105,7 @@ async fn a_file_that_stays_busy_is_told_to_all_at_once() {
     let tasks: Vec<_> = (1..=300)
         .map(|number| {
             let (log, append) = (log.clone(), begin(&writer(session, number)));
-            tokio::spawn(async move { log.append(append).await })
+            tokio::spawn(async move { log.append(append.into()).await })
         })
         .collect();
     for task in tasks {
@@ -122,7 +122,7 @@ async fn a_dropped_call_leaves_the_log_whole() {
     let log = open(&path);
     let session = session(&log).await;
     for number in 1..50 {
-        let append = log.append(begin(&writer(session, number)));
+        let append = log.append(begin(&writer(session, number)).into());
         // Polled once, so that it is on its way, and dropped.
         tokio::select! { biased; _ = append => {}, () = std::future::ready(()) => {} }
     }

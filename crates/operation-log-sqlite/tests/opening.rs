@@ -229,7 +229,7 @@ async fn a_backup_of_the_same_session_is_noticed_once_it_was_renewed() {
     let log = open(&path);
     let next = log.open_session("test", LEASE).await.unwrap();
     assert!(next.restored);
-    let recorded = log.append(begin(&writer(next.id, 3))).await.unwrap();
+    let recorded = log.append(begin(&writer(next.id, 3)).into()).await.unwrap();
     assert_eq!(recorded.position, 3, "a position that was seen is not given again");
 }
 
@@ -245,7 +245,7 @@ async fn a_full_disk_loses_nothing_and_work_goes_on_when_there_is_room() {
     let answers: Vec<_> = (2..100)
         .map(|number| {
             let (log, append) = (log.clone(), begin(&writer(session, number)));
-            tokio::spawn(async move { (number, log.append(append).await) })
+            tokio::spawn(async move { (number, log.append(append.into()).await) })
         })
         .collect();
     let (mut stand, mut full) = (vec![1], vec![]);
@@ -265,7 +265,7 @@ async fn a_full_disk_loses_nothing_and_work_goes_on_when_there_is_room() {
 
     log.limit_pages(1_000_000).await.unwrap();
     for number in full {
-        log.append(begin(&writer(session, number))).await.unwrap();
+        log.append(begin(&writer(session, number)).into()).await.unwrap();
     }
     assert_eq!(log.audit().await.unwrap().heads.len(), 99);
     assert_proven(&log).await;

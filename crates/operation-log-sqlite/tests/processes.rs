@@ -90,7 +90,7 @@ async fn child() {
                     writer.append(&log, first).await.unwrap();
                     println!("> {} 1", writer.id);
                     for (seq, append) in (2..).zip(rest(&writer)) {
-                        log.append(append).await.unwrap();
+                        log.append(append.into()).await.unwrap();
                         println!("> {} {seq}", writer.id);
                     }
                 }
@@ -138,7 +138,7 @@ async fn one_engine_has_the_file_and_others_read_and_ask() {
     let posted = log.post(post.clone()).await.unwrap();
     assert_eq!((posted.request, posted.held_by), (1, Some(SessionId(holder))));
     // Somebody else's session is not ours to write under, or to end.
-    let stolen = log.append(begin(&writer(SessionId(holder), 2))).await;
+    let stolen = log.append(begin(&writer(SessionId(holder), 2)).into()).await;
     assert!(matches!(stolen, Err(Error::Stale { .. })), "{stolen:?}");
     log.close_session(SessionId(holder)).await.unwrap();
     assert!(matches!(log.open_session("second", LEASE).await, Err(Error::Held { .. })));

@@ -12,6 +12,9 @@ use crate::session::SessionId;
 /// The version of an entry's JSON form.
 pub const FORMAT: u16 = 1;
 
+/// Most entries are written in so many bytes, without growing.
+const BODY_BYTES: usize = 1024;
+
 /// What a program must be able to read to fold an operation: the highest of its entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
@@ -114,7 +117,9 @@ impl Entry {
     /// # Errors
     /// When an event cannot be written as JSON (a number that is not finite).
     pub fn seal(&self, previous: &Hash) -> Result<(Arc<[u8]>, Hash), serde_json::Error> {
-        let body: Arc<[u8]> = serde_json::to_vec(self)?.into();
+        let mut body = Vec::with_capacity(BODY_BYTES);
+        serde_json::to_writer(&mut body, self)?;
+        let body: Arc<[u8]> = body.into();
         let hash = link(previous, &body);
         Ok((body, hash))
     }

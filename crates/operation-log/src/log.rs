@@ -114,8 +114,8 @@ pub trait OperationLog: OperationHistory {
     /// other content. [`Error::Stale`]: the session or the epoch is not current any more. [`Error::NotFolded`]:
     /// an ending append has not folded the whole inbox. [`Error::Lost`]: a claim belongs to another operation.
     /// [`Error::NotNow`]: a hold, a budget or a switch is in the way. [`Error::KnownAlert`]: the id is known.
-    /// In all of these nothing was written.
-    async fn append(&self, append: Append) -> Result<Recorded, Error>;
+    /// In all of these nothing was written. It is shared because who gets no answer sends the same again.
+    async fn append(&self, append: Arc<Append>) -> Result<Recorded, Error>;
 
     /// Counts another delivery of a known alert id, on the alert's record only.
     async fn repeat(&self, repeat: Repeat) -> Result<AlertRecord, Error>;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redress_action::{OnFailure, Policy};
+use redress_types::alert::push_escaped;
 use redress_types::{Alert, Hash, Target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,12 +48,15 @@ impl Plan {
     /// none of the narrowed ones. So the engine skips such an alert. Another plan that narrows otherwise has other keys for
     /// the same target, so strategies that share targets must narrow alike.
     pub fn slot(&self, target: &Target, alert: &Alert) -> String {
-        let escape = |part: &str| part.replace('%', "%25").replace('/', "%2F").replace('=', "%3D");
-        let value = |name: &String| alert.labels.get(name).filter(|value| !value.is_empty());
-        let named = self.slot_labels.iter().filter_map(|name| Some((name, value(name)?)));
-        let parts: Vec<String> =
-            named.map(|(name, value)| format!("/{}={}", escape(name), escape(value))).collect();
-        let narrowing = parts.concat();
+        let mut narrowing = String::new();
+        for name in &self.slot_labels {
+            if let Some(value) = alert.labels.get(name).filter(|value| !value.is_empty()) {
+                narrowing.push('/');
+                push_escaped(&mut narrowing, name, &['/', '=']);
+                narrowing.push('=');
+                push_escaped(&mut narrowing, value, &['/', '=']);
+            }
+        }
         if narrowing.len() > NARROWING_BYTES_MAX {
             // Keys are indexed, and an index entry has a limit.
             return format!("{target}/sha256={}", Hash::of(&[narrowing.as_bytes()]));

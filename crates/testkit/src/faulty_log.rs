@@ -200,7 +200,7 @@ impl OperationLog for FaultyLog {
     pass_on! {
         renew_session(session: SessionId) -> Timestamp;
         close_session(session: SessionId) -> ();
-        append(append: Append) -> Recorded;
+        append(append: Arc<Append>) -> Recorded;
         repeat(repeat: Repeat) -> AlertRecord;
         join(join: Join) -> Delivered;
         post(post: Post) -> Posted;

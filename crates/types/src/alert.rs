@@ -154,11 +154,25 @@ pub struct Target {
     pub service: String,
 }
 
+/// Adds a part of a key to it, with `%` and the ASCII characters that separate its parts as `%` and two hex digits.
+pub fn push_escaped(key: &mut String, part: &str, separators: &[char]) {
+    for c in part.chars() {
+        if c == '%' || separators.contains(&c) {
+            key.push_str(&format!("%{:02X}", u32::from(c)));
+        } else {
+            key.push(c);
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A slash inside a part is escaped, so two different targets never share a text.
-        let escape = |part: &str| part.replace('%', "%25").replace('/', "%2F");
-        f.pad(&format!("{}/{}", escape(&self.environment), escape(&self.service)))
+        let mut text = String::with_capacity(self.environment.len() + self.service.len() + 1);
+        push_escaped(&mut text, &self.environment, &['/']);
+        text.push('/');
+        push_escaped(&mut text, &self.service, &['/']);
+        f.pad(&text)
     }
 }
 
@@ -171,5 +185,8 @@ mod tests {
         let a = Target { environment: "a/b".into(), service: "c".into() };
         let b = Target { environment: "a".into(), service: "b/c".into() };
         assert_ne!(a.to_string(), b.to_string());
+        assert_eq!((a.to_string(), b.to_string()), ("a%2Fb/c".to_owned(), "a/b%2Fc".to_owned()));
+        let c = Target { environment: "é%".into(), service: "=".into() };
+        assert_eq!(format!("{c:<10}|"), "é%25/=    |");
     }
 }

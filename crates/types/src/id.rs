@@ -124,7 +124,7 @@ impl FromStr for Fingerprint {
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         match text.parse::<Hash>() {
-            Ok(hash) => Ok(Self(hash.to_string())),
+            Ok(_) => Ok(Self(text.to_ascii_lowercase())),
             Err(_) => Err(InvalidId {
                 field: "fingerprint",
                 problem: "must be 64 hexadecimal digits (SHA-256), or left out".into(),

@@ -32,7 +32,8 @@ pub(super) async fn same_again(case: &mut Case<'_>) {
 async fn again(case: &Case<'_>, appends: &[Append], answers: &[Recorded]) {
     let before = case.whole().await;
     for (append, answer) in appends.iter().zip(answers) {
-        let found = case.ok(case.log.append(append.clone()).await, "the same append again is answered");
+        let found =
+            case.ok(case.log.append(append.clone().into()).await, "the same append again is answered");
         let expected = Recorded { before: true, current: found.current, ..*answer };
         case.same(found, expected, "the answer to the same append again");
     }
@@ -41,7 +42,7 @@ async fn again(case: &Case<'_>, appends: &[Append], answers: &[Recorded]) {
 
 /// Repeats an append and says whether its writer is told that nobody else has taken the operation.
 async fn is_current(case: &Case<'_>, append: &Append) -> bool {
-    let found = case.ok(case.log.append(append.clone()).await, "the same append again is answered");
+    let found = case.ok(case.log.append(append.clone().into()).await, "the same append again is answered");
     case.that(found.before, "it stood before");
     found.current
 }
@@ -167,7 +168,7 @@ pub(super) async fn known_alert(case: &mut Case<'_>) {
     let mut second = case.writer(session);
     second.alert.id = first.alert.id.clone();
     let begin = second.begin(case.now(), vec![]);
-    let answer = case.log.append(begin.clone()).await;
+    let answer = case.log.append(begin.clone().into()).await;
     let led_to = match &answer {
         Err(Error::KnownAlert(record)) => Some((record.id.clone(), record.operation)),
         Ok(_) | Err(_) => None,
@@ -252,7 +253,8 @@ pub(super) async fn order_of_checks(case: &mut Case<'_>) {
     case.record(&mut writer, folded.clone()).await;
     // What stands already is answered before anything else is looked at.
     let wrong = Append { epoch: Epoch(9), session: SessionId(session.0 + 99), ..folded };
-    let again = case.ok(case.log.append(wrong).await, "the same content again is answered first of all");
+    let again =
+        case.ok(case.log.append(wrong.into()).await, "the same content again is answered first of all");
     case.that(again.before, "it stood there already");
 }
 
@@ -332,7 +334,7 @@ pub(super) async fn sums(case: &mut Case<'_>) {
     case.begun(first).await;
     let next = writer.next(case.now(), writer.admitted());
     case.record(&mut writer, next.clone()).await;
-    case.ok(case.log.append(next).await, "the same append again is answered");
+    case.ok(case.log.append(next.into()).await, "the same append again is answered");
     let whole = case.whole().await;
     let mut digest = Hash::ZERO;
     whole.entries.iter().for_each(|entry| digest.combine(&entry.hash));

@@ -254,7 +254,7 @@ pub(super) async fn reopened(case: &mut Case<'_>) {
     case.same(&case.whole().await, &before, "everything that could be read");
     let kept = case.ok(case.log.audit().await, "the log is read").checkpoints;
     case.same(kept, vec![point], "its checkpoints");
-    let again = case.ok(case.log.append(begin).await, "the same append again is answered");
+    let again = case.ok(case.log.append(begin.into()).await, "the same append again is answered");
     case.that(again.before, "it stood there already");
     let next = case.session().await;
     case.that(next > session, "session ids grow");

@@ -241,7 +241,7 @@ impl Whole {
 macro_rules! refused {
     ($case:expr, $append:expr, $($error:tt)+) => {{
         let before = $case.whole().await;
-        let answer = $case.log.append($append).await;
+        let answer = $case.log.append($append.into()).await;
         if !matches!(&answer, Err($($error)+)) {
             $case.broken(&format!("expected {}, the answer is {answer:?}", stringify!($($error)+)));
         }

@@ -23,7 +23,7 @@ pub(super) async fn lost(case: &mut Case<'_>) {
         begin.claims = vec![Claim::Slot(format!("other than {claim}")), claim.clone()];
         begin.outbox = vec![super::appends::owe("issue")];
         begin.conditions.budgets = vec![Budget { key: claim.to_string(), ..budget(1) }];
-        match case.log.append(begin.clone()).await {
+        match case.log.append(begin.clone().into()).await {
             Err(Error::Lost { claim: what, holder }) => {
                 case.same((what, holder), (claim.clone(), first.id), "the claim and who has it");
             }
@@ -34,7 +34,7 @@ pub(super) async fn lost(case: &mut Case<'_>) {
         case.same(known, None, "the record of an alert whose append failed");
         // The budget was not reserved either: it holds one.
         begin.claims.clear();
-        case.ok(case.log.append(begin).await, "the budget is as it was");
+        case.ok(case.log.append(begin.into()).await, "the budget is as it was");
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) async fn holds(case: &mut Case<'_>) {
     let mut writer = case.writer(session);
     let just_before = until.minus(Duration::from_micros(1));
     for now in [case.now(), just_before] {
-        let found = match case.log.append(under_hold(&writer, now)).await {
+        let found = match case.log.append(under_hold(&writer, now).into()).await {
             Err(Error::NotNow { reason: HoldReason::Cooldown { key }, until }) => Some((key, until)),
             Ok(_) | Err(_) => None,
         };
@@ -129,7 +129,7 @@ pub(super) async fn budgets(case: &mut Case<'_>) {
     let oldest_leaves = start.plus(seconds(100));
     let just_before = oldest_leaves.minus(Duration::from_micros(1));
     for now in [start.plus(seconds(10)), just_before] {
-        let found = match case.log.append(under_budget(&third, now, 2)).await {
+        let found = match case.log.append(under_budget(&third, now, 2).into()).await {
             Err(Error::NotNow { reason: HoldReason::Budget { key, most }, until }) => {
                 Some((key, most, until))
             }
@@ -176,7 +176,7 @@ pub(super) async fn switches(case: &mut Case<'_>) {
     // An end far away: it may be turned on again before, and then nobody waits longer than a minute.
     for (until, look_again) in [(Some(soon), soon), (Some(case.later(3600)), minute), (None, minute)] {
         case.ok(case.log.set_switch("engine", off(until)).await, "a switch is turned off");
-        let found = match case.log.append(begin.clone()).await {
+        let found = match case.log.append(begin.clone().into()).await {
             Err(Error::NotNow { reason: HoldReason::Paused { switch }, until }) => Some((switch, until)),
             Ok(_) | Err(_) => None,
         };

@@ -19,7 +19,7 @@ type Answer = Result<Recorded, Error>;
 
 fn send(log: &Arc<dyn OperationLog>, append: Append) -> JoinHandle<Answer> {
     let log = Arc::clone(log);
-    tokio::spawn(async move { log.append(append).await })
+    tokio::spawn(async move { log.append(append.into()).await })
 }
 
 async fn answers(case: &Case<'_>, appends: Vec<Append>) -> Vec<Answer> {

@@ -180,7 +180,7 @@ impl Side {
             Call::Close(session) => show(log.close_session(id(session)).await),
             Call::Append { session, mut append } => {
                 append.session = id(session);
-                let answer = log.append(*append).await;
+                let answer = log.append((*append).into()).await;
                 told.ok = answer.is_ok();
                 show(answer.map(|done| (done.before, done.current, done.inbox, done.switches)))
             }

@@ -245,7 +245,7 @@ impl Writer {
     /// # Errors
     /// Those of [`OperationLog::append`]; then the writer is as it was.
     pub async fn append(&mut self, log: &dyn OperationLog, append: Append) -> Result<Recorded, Error> {
-        let recorded = log.append(append.clone()).await?;
+        let recorded = log.append(append.clone().into()).await?;
         self.took(&append);
         Ok(recorded)
     }

@@ -311,7 +311,7 @@ pub(super) async fn stuck(case: &mut Case<'_>) {
     let mut begin = forgotten.begin(case.now(), vec![]);
     (begin.standing.held, begin.standing.wake_at) = (false, None);
     // A log may refuse to write such a thing at all.
-    if case.log.append(begin).await.is_ok() {
+    if case.log.append(begin.into()).await.is_ok() {
         case.same(found(case).await, vec![forgotten.id], "what nothing will wake");
         post(case, &forgotten).await;
         case.same(found(case).await, vec![], "an inbox row wakes it");

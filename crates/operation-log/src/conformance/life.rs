@@ -80,7 +80,10 @@ pub async fn live_together(logs: &[Arc<dyn OperationLog>], lives: &Arc<Vec<Vec<A
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(life) = lives.get(number) else { return };
                     for append in life {
-                        logs[number % logs.len()].append(append.clone()).await.expect("it is recorded");
+                        logs[number % logs.len()]
+                            .append(append.clone().into())
+                            .await
+                            .expect("it is recorded");
                     }
                 }
             })

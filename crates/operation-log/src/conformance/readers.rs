@@ -256,7 +256,7 @@ pub(super) async fn texts(case: &mut Case<'_>) {
         begin.claims = vec![Claim::Slot(format!("{text}/slot"))];
         begin.standing.reason = Some(text.into());
         let before = case.whole().await;
-        match case.log.append(begin).await {
+        match case.log.append(begin.into()).await {
             Ok(_) => {
                 let head = case.head(writer.id).await;
                 case.same(head.title.as_str(), text, "the title");

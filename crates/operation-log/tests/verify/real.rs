@@ -94,7 +94,7 @@ async fn a_real_log_is_clean_at_every_point() {
             let operation = Operation::replay(&story.entries[..n], story.plan.clone()).unwrap();
             let stored = &story.entries[n - 1];
             bring(&log, &story, stored).await;
-            log.append(append(&story, stored, &operation)).await.unwrap();
+            log.append(append(&story, stored, &operation).into()).await.unwrap();
             if n == 2 {
                 log.checkpoint(Timestamp::EPOCH, Some(b"key")).await.unwrap();
             }
