@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use redress_action::Policy;
+use redress_fsm::State;
 use redress_operation_log::event::HoldReason;
 use redress_operation_log::fold::{Draft, Refused};
 use redress_operation_log::{Error, InboxRow, Operation, Request};
@@ -27,7 +28,8 @@ pub(crate) struct Driver {
     pub operation: Arc<Operation>,
     pub epoch: Epoch,
     pub doorbell: Arc<Notify>,
-    progress: watch::Sender<Arc<Operation>>,
+    /// The state, for those who wait until it goes away with this driver. They are not woken for each change.
+    state: watch::Sender<State>,
     /// The head names our session: it does not when the last entry left the operation waiting outside.
     holds: bool,
     /// When the log was last told that this driver lives, other than by an entry.
@@ -76,15 +78,15 @@ impl Driver {
         switches: u64,
     ) -> Self {
         let doorbell = Arc::new(Notify::new());
-        let (progress, receiver) = watch::channel(Arc::clone(&operation));
-        let running = Running { epoch, doorbell: Arc::clone(&doorbell), progress: receiver };
+        let (state, receiver) = watch::channel(operation.state);
+        let running = Running { epoch, doorbell: Arc::clone(&doorbell), state: receiver };
         shared.running().insert(operation.id, running);
         Self {
             shared,
             operation,
             epoch,
             doorbell,
-            progress,
+            state,
             holds: true,
             life_shown: Instant::now(),
             inbox,
@@ -339,7 +341,7 @@ impl Driver {
     /// When the deadline or the compensation's limit passes, if that would be news.
     pub(crate) fn next_limit(&self) -> Option<Timestamp> {
         let operation = &self.operation;
-        if operation.state == redress_fsm::State::Compensating {
+        if operation.state == State::Compensating {
             // Nothing is recorded when it passes, so it is no news afterwards.
             return operation.compensation_until().filter(|limit| *limit > self.shared.now());
         }
@@ -485,7 +487,10 @@ impl Driver {
                     self.inbox = recorded.inbox;
                     self.switches = recorded.switches;
                     self.operation = Arc::new(sealed.operation);
-                    self.progress.send_replace(Arc::clone(&self.operation));
+                    self.state.send_if_modified(|state| {
+                        *state = self.operation.state;
+                        false
+                    });
                     commit::observe(&self.shared, &self.operation, sealed.entry);
                     if !recorded.current {
                         // It stands, but somebody else has taken over since: nothing may follow from here.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use redress_fsm::State;
 use redress_operation_log::{AlertRecord, Error, Head};
 use redress_types::{OperationId, Timestamp};
+use tokio::sync::watch;
 
 use crate::shared::Shared;
 
@@ -91,10 +92,9 @@ impl Receipt {
         let Some(id) = self.operation else { return Ok(None) };
         let mut pause = self.shared.config.poll / 10;
         loop {
-            let progress = self.shared.running().get(&id).map(|running| running.progress.clone());
-            if let Some(mut progress) = progress {
-                // The sender goes away with its driver, which is what we wait for.
-                while progress.changed().await.is_ok() {}
+            let state = self.shared.running().get(&id).map(|running| running.state.clone());
+            if let Some(state) = state {
+                until_let_go(state).await;
             }
             let Some(head) = self.shared.log.operation(id).await? else { return Ok(None) };
             if stands_still(&head) {
@@ -114,11 +114,15 @@ impl Receipt {
     /// Answers the state it then had; `None` when it was not driven here at all (any more).
     pub async fn driven(&self) -> Option<State> {
         let id = self.operation?;
-        let mut progress = self.shared.running().get(&id).map(|running| running.progress.clone())?;
-        while progress.changed().await.is_ok() {}
-        let state = progress.borrow().state;
-        Some(state)
+        let state = self.shared.running().get(&id).map(|running| running.state.clone())?;
+        Some(until_let_go(state).await)
     }
+}
+
+/// The sender goes away with its driver, which is what is waited for.
+async fn until_let_go(mut state: watch::Receiver<State>) -> State {
+    while state.changed().await.is_ok() {}
+    *state.borrow()
 }
 
 /// Ended, or held by nobody until something comes from outside that has not come yet.

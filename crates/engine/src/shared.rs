@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redress_action::CancellationToken;
+use redress_fsm::State;
 use redress_operation_log::fold::Writer;
-use redress_operation_log::{Actor, Error, Obligations, Operation, OperationLog, Session, SessionId, Switch};
+use redress_operation_log::{Actor, Error, Obligations, OperationLog, Session, SessionId, Switch};
 use redress_strategy::Strategy;
 use redress_types::{Alert, Epoch, FencingToken, OperationId, Target, Timestamp};
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
@@ -71,8 +72,8 @@ pub(crate) struct Running {
     pub epoch: Epoch,
     /// Rung when its inbox may have grown.
     pub doorbell: Arc<Notify>,
-    /// The operation after its last entry.
-    pub progress: watch::Receiver<Arc<Operation>>,
+    /// Its state after its last entry; closed when the driver lets go of it.
+    pub state: watch::Receiver<State>,
 }
 
 impl Shared {

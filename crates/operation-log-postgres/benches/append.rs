@@ -54,7 +54,7 @@ async fn run(server: &str, sql: &str) {
 }
 
 /// The five appends of an operation: accepted and begun, three results, verified.
-fn life(session: SessionId, number: usize) -> Vec<Append> {
+fn life(session: SessionId, number: usize) -> Vec<Arc<Append>> {
     let mut writer = writer(session, number as u64 + 1);
     let mut begin = begin(&writer);
     let hold = format!("restore/{}", writer.target);
@@ -69,7 +69,7 @@ fn life(session: SessionId, number: usize) -> Vec<Append> {
     for ending in rest.iter_mut().filter_map(|append| append.ends.as_mut()) {
         ending.hold = Some((hold.clone(), NOW.plus(Duration::from_secs(300))));
     }
-    std::iter::once(begin).chain(rest).collect()
+    std::iter::once(begin).chain(rest).map(Arc::new).collect()
 }
 
 async fn lone(log: &PostgresLog, session: SessionId, from: usize) {
@@ -78,7 +78,7 @@ async fn lone(log: &PostgresLog, session: SessionId, from: usize) {
         let began = Instant::now();
         for append in life(session, number) {
             let start = Instant::now();
-            log.append(append.into()).await.unwrap();
+            log.append(append).await.unwrap();
             appends.push(start.elapsed());
         }
         lives.push(began.elapsed());
@@ -90,7 +90,7 @@ async fn lone(log: &PostgresLog, session: SessionId, from: usize) {
 }
 
 async fn together(logs: &[(PostgresLog, SessionId)], operations: usize, in_flight: usize) {
-    let work: Arc<Vec<Vec<Append>>> =
+    let work: Arc<Vec<Vec<Arc<Append>>>> =
         Arc::new((0..operations).map(|number| life(logs[number % logs.len()].1, number)).collect());
     let count = || logs.iter().map(|(log, _)| log.commits()).sum::<u64>();
     let each: Vec<_> = logs.iter().map(|(log, _)| Arc::new(log.clone()) as Arc<dyn OperationLog>).collect();

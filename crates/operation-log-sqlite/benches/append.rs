@@ -27,7 +27,7 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let session = log.open_session("bench", LEASE).await.unwrap().id;
-        let work: Arc<Vec<Vec<Append>>> =
+        let work: Arc<Vec<Vec<Arc<Append>>>> =
             Arc::new((0..operations).map(|number| life(session, number)).collect());
         lone(&log, session, operations).await;
         together(&log, work, in_flight).await;
@@ -36,7 +36,7 @@ fn main() {
 }
 
 /// The four appends of an operation: accepted and begun, two results, verified.
-fn life(session: SessionId, number: usize) -> Vec<Append> {
+fn life(session: SessionId, number: usize) -> Vec<Arc<Append>> {
     let mut writer = writer(session, number as u64 + 1);
     let mut begin = begin(&writer);
     let sameness = redress_types::Hash::of(&[writer.id.0.as_bytes()]).to_string();
@@ -47,7 +47,7 @@ fn life(session: SessionId, number: usize) -> Vec<Append> {
     for ending in rest.iter_mut().filter_map(|append| append.ends.as_mut()) {
         ending.hold = Some((writer.target.to_string(), NOW));
     }
-    std::iter::once(begin).chain(rest).collect()
+    std::iter::once(begin).chain(rest).map(Arc::new).collect()
 }
 
 async fn lone(log: &SqliteLog, session: SessionId, from: usize) {
@@ -55,7 +55,7 @@ async fn lone(log: &SqliteLog, session: SessionId, from: usize) {
     for number in from..from + 250 {
         for append in life(session, number) {
             let start = Instant::now();
-            log.append(append.into()).await.unwrap();
+            log.append(append).await.unwrap();
             took.push(start.elapsed());
         }
     }
@@ -63,7 +63,7 @@ async fn lone(log: &SqliteLog, session: SessionId, from: usize) {
     println!("lone append: p50 {:?}, p99 {:?}", took[took.len() / 2], took[took.len() * 99 / 100]);
 }
 
-async fn together(log: &SqliteLog, work: Arc<Vec<Vec<Append>>>, in_flight: usize) {
+async fn together(log: &SqliteLog, work: Arc<Vec<Vec<Arc<Append>>>>, in_flight: usize) {
     let (start, commits, busy) = (Instant::now(), log.commits(), writer_cpu());
     live_together(&[Arc::new(log.clone())], &work, in_flight).await;
     let (took, appends) = (start.elapsed(), work.iter().map(Vec::len).sum::<usize>());

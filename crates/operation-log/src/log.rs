@@ -107,14 +107,14 @@ pub trait OperationLog: OperationHistory {
     async fn close_session(&self, session: SessionId) -> Result<(), Error>;
 
     /// Adds one entry to an operation, or begins it (`expected_seq` 0), atomically with its head row, its
-    /// claims, holds, outbox rows and alert record.
+    /// claims, holds, outbox rows and alert record. The append is shared: who gets no answer sends the same one again.
     ///
     /// # Errors
     /// [`Error::Conflict`]: the head is elsewhere; reload. [`Error::DifferentContent`]: this seq stands with
     /// other content. [`Error::Stale`]: the session or the epoch is not current any more. [`Error::NotFolded`]:
     /// an ending append has not folded the whole inbox. [`Error::Lost`]: a claim belongs to another operation.
     /// [`Error::NotNow`]: a hold, a budget or a switch is in the way. [`Error::KnownAlert`]: the id is known.
-    /// In all of these nothing was written. It is shared because who gets no answer sends the same again.
+    /// In all of these nothing was written.
     async fn append(&self, append: Arc<Append>) -> Result<Recorded, Error>;
 
     /// Counts another delivery of a known alert id, on the alert's record only.

@@ -174,7 +174,8 @@ impl OperationLog for MemoryLog {
     }
 
     async fn append(&self, append: Arc<Append>) -> Result<Recorded, Error> {
-        self.write(|tables, now| tables.append(Arc::unwrap_or_clone(append), now))
+        let append = Arc::unwrap_or_clone(append);
+        self.write(|tables, now| tables.append(append, now))
     }
 
     async fn repeat(&self, repeat: Repeat) -> Result<AlertRecord, Error> {

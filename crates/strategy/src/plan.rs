@@ -282,6 +282,8 @@ mod tests {
             "default/sh%2Fop/zone=a/shard=1%2F2%3D%25"
         );
         assert_eq!(slot(&narrowed_by(&["other"]), &shard), "default/sh%2Fop");
+        assert_eq!(slot(&narrowed_by(&["shard"]), &[("shard", "")]), "default/sh%2Fop");
+        assert_eq!(slot(&narrowed_by(&["a/b=%"]), &[("a/b=%", "é")]), "default/sh%2Fop/a%2Fb%3D%25=é");
     }
 
     #[test]
@@ -289,6 +291,12 @@ mod tests {
         let (one, two) = ("x".repeat(65_536), "y".repeat(65_536));
         let plan = narrowed_by(&["shard"]);
         assert!(slot(&plan, &[("shard", &one)]).len() < 600);
+        let (longest, longer) = ("x".repeat(505), "x".repeat(506));
+        assert_eq!(slot(&plan, &[("shard", &longest)]), format!("default/sh%2Fop/shard={longest}"));
+        assert_eq!(
+            slot(&plan, &[("shard", &longer)]),
+            "default/sh%2Fop/sha256=4dd86a71d8c0beebbcc7aa8d65bb5023c2a63f0636f0f6c0473283f0e5ee3a65"
+        );
         assert_ne!(slot(&plan, &[("shard", &one)]), slot(&plan, &[("shard", &two)]));
     }
 }

@@ -96,6 +96,7 @@ mod tests {
     fn text_and_back() {
         let hash = Hash::of(&[b"a", b"bc"]);
         assert_eq!(hash.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(format!("{hash:.32}"), "ba7816bf8f01cfea414140de5dae2223");
         assert_eq!(hash.to_string().parse::<Hash>().unwrap(), hash);
         assert!("zz".repeat(32).parse::<Hash>().is_err());
         assert!("+a".repeat(32).parse::<Hash>().is_err());

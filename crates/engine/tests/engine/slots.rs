@@ -12,6 +12,23 @@ fn of_shard(id: &str, shard: &str) -> AlertBuilder {
     alert(id).label("shard", shard)
 }
 
+/// It stands in the log for as long as its operation: a program that made another one would not see that they are the
+/// same.
+#[tokio::test]
+async fn what_makes_two_operations_the_same_is_as_it_was() {
+    let world = World::new();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let strategy = world.strategy(&executor, 1).build().unwrap();
+    let hash = |alert: AlertBuilder| {
+        let alert = alert.native().alert;
+        strategy.sameness(&alert.target(), &alert)
+    };
+    // SHA-256 of `3:fix12:default/shop9:deploy_id0:` and of `3:fix12:default/shop9:deploy_id2:é`.
+    assert_eq!(hash(alert("a")), "80fdf3b4f463b2bdc475da6d9b000d703798d8e32e1852c7ce9f0e514f8828fb");
+    let named = alert("a").label("deploy_id", "é");
+    assert_eq!(hash(named), "a948c24640689f2d9fc8de8c54cd7237901578df7f2d10f81b797d5e2973cbcb");
+}
+
 /// Alerts of different shards act at the same time, those of one shard one after the other.
 #[tokio::test(start_paused = true)]
 async fn a_narrowed_slot_excludes_only_its_own() {

@@ -245,7 +245,9 @@ impl Writer {
     /// # Errors
     /// Those of [`OperationLog::append`]; then the writer is as it was.
     pub async fn append(&mut self, log: &dyn OperationLog, append: Append) -> Result<Recorded, Error> {
-        let recorded = log.append(append.clone().into()).await?;
+        // Kept as the engine keeps it, which may have to send it again.
+        let append = Arc::new(append);
+        let recorded = log.append(Arc::clone(&append)).await?;
         self.took(&append);
         Ok(recorded)
     }

@@ -70,7 +70,11 @@ pub async fn begun(log: &dyn OperationLog, session: SessionId, number: u64) -> W
 }
 
 /// Appends these lives, so many at a time, life n to log n modulo their number.
-pub async fn live_together(logs: &[Arc<dyn OperationLog>], lives: &Arc<Vec<Vec<Append>>>, in_flight: usize) {
+pub async fn live_together(
+    logs: &[Arc<dyn OperationLog>],
+    lives: &Arc<Vec<Vec<Arc<Append>>>>,
+    in_flight: usize,
+) {
     let next = Arc::new(AtomicUsize::new(0));
     let tasks: Vec<_> = (0..in_flight)
         .map(|_| {
@@ -80,10 +84,7 @@ pub async fn live_together(logs: &[Arc<dyn OperationLog>], lives: &Arc<Vec<Vec<A
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(life) = lives.get(number) else { return };
                     for append in life {
-                        logs[number % logs.len()]
-                            .append(append.clone().into())
-                            .await
-                            .expect("it is recorded");
+                        logs[number % logs.len()].append(Arc::clone(append)).await.expect("it is recorded");
                     }
                 }
             })
