@@ -190,6 +190,14 @@ mod tests {
             one
         }
 
+        /// One write is that thread's, and the next is done here again.
+        async fn leaves_one_to(&self, theirs: ThreadId) {
+            assert_eq!(self.write(1).await.unwrap(), theirs);
+            // It answers before it is through.
+            drop(self.writer.at_once.desk());
+            assert_eq!(self.write(2).await.unwrap(), std::thread::current().id());
+        }
+
         fn numbers(&self) -> u32 {
             let conn = open::reader(&self.place.path, &self.place.log, &self.place.options).unwrap();
             conn.query_row("select count(*) from seen", [], |row| row.get(0)).unwrap()
@@ -246,9 +254,7 @@ mod tests {
         let log = Log::open();
         let theirs = log.calm().await;
         log.writer.at_once.desk().checkpoints.say_that_little_is_left();
-        assert_eq!(log.write(1).await.unwrap(), theirs);
-        drop(log.writer.at_once.desk());
-        assert_eq!(log.write(2).await.unwrap(), std::thread::current().id());
+        log.leaves_one_to(theirs).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -280,9 +286,7 @@ mod tests {
         });
         assert!(panics.await.unwrap_err().is_panic());
         // Whoever finds the desk left like that goes by the writer's thread, which sets it right.
-        assert_eq!(log.write(1).await.unwrap(), theirs);
-        drop(log.writer.at_once.desk());
-        assert_eq!(log.write(2).await.unwrap(), std::thread::current().id());
+        log.leaves_one_to(theirs).await;
         assert_eq!(log.numbers(), CALM + 2);
     }
 
@@ -291,9 +295,7 @@ mod tests {
         let log = Log::open();
         let theirs = log.calm().await;
         log.writer.at_once.is_wanted.store(true, Ordering::Relaxed);
-        assert_eq!(log.write(1).await.unwrap(), theirs);
-        drop(log.writer.at_once.desk());
-        assert_eq!(log.write(2).await.unwrap(), std::thread::current().id());
+        log.leaves_one_to(theirs).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,9 +32,7 @@ trait Request: Send {
 struct Task<T, F> {
     work: F,
     found: Option<Result<T, Error>>,
-    /// The work goes back with the answer: what it holds is freed by the thread that made it, not by this one, which all
-    /// wait for.
-    reply: oneshot::Sender<(Result<T, Error>, F)>,
+    reply: oneshot::Sender<Result<T, Error>>,
 }
 
 impl<T, F> Request for Task<T, F>
@@ -49,13 +47,16 @@ where
 
     fn answer(self: Box<Self>, instead: Option<Error>) {
         let Self { work, found, reply } = *self;
+        // Before the answer: an append's sender has it still, so all that it holds is freed there, and not by the one
+        // thread that all wait for.
+        drop(work);
         let answer = match (instead, found) {
             (Some(error), _) => Err(error),
             (None, Some(found)) => found,
             (None, None) => Err(gone()),
         };
         // Who asked may have stopped waiting; the write stands all the same.
-        let _ = reply.send((answer, work));
+        let _ = reply.send(answer);
     }
 }
 
@@ -91,8 +92,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let task = Box::new(Task { work, found: None, reply });
         self.requests()?.send(task).await.map_err(|_| gone())?;
-        let (answer, _work) = answer.await.map_err(|_| gone())?;
-        answer
+        answer.await.map_err(|_| gone())?
     }
 
     /// The same, on the caller's own thread where nobody else writes. For what is short.

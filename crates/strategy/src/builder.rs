@@ -73,13 +73,8 @@ impl Strategy {
             parts.push(name.clone());
             parts.push(alert.labels.get(name).cloned().unwrap_or_default());
         }
-        let lengths: Vec<String> = parts.iter().map(|part| format!("{}:", part.len())).collect();
-        let hashed: Vec<&[u8]> = lengths
-            .iter()
-            .zip(&parts)
-            .flat_map(|(length, part)| [length.as_bytes(), part.as_bytes()])
-            .collect();
-        Hash::of(&hashed).to_string()
+        let lengths: Vec<String> = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
+        Hash::of(&[lengths.concat().as_bytes()]).to_string()
     }
 }
 

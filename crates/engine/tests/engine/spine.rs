@@ -1,11 +1,14 @@
 //! The spine: Received, RollingBack, Verifying, Restored, in as few commits as can be.
 
+use std::future::poll_fn;
+use std::pin::pin;
+
 use expect_test::expect;
 use redress_engine::action::Policy;
 use redress_engine::fsm::State;
 use redress_engine::operation_log::{OperationHistory as _, OperationLog as _};
 use redress_engine::{Disposition, strategy::Strategy};
-use redress_testkit::{Script, SequentialIds, alert::alert};
+use redress_testkit::{Do, Script, SequentialIds, alert::alert};
 
 use crate::world::{SECOND, World, accept, submit};
 
@@ -54,6 +57,25 @@ async fn watchers_see_each_entry_after_its_commit() {
         states.push(seen.state());
     }
     assert_eq!(states, [State::RollingBack, State::Verifying, State::Restored]);
+}
+
+/// Whoever waits for the end is told it then, and is not woken for each entry before.
+#[tokio::test(start_paused = true)]
+async fn a_receipt_that_waits_for_the_end_is_woken_once() {
+    let world = World::new();
+    // Time passes between two entries, so that each could wake it.
+    let executor = world.executor(Policy::Rerun, Script::always(Do::slowly(SECOND, Do::Succeed)));
+    let engine = world.engine(&executor, world.strategy(&executor, 3)).await;
+    let receipt = submit(&engine, alert("a").native()).await;
+    let mut driven = pin!(receipt.driven());
+    let mut polls = 0;
+    let state = poll_fn(|context| {
+        polls += 1;
+        driven.as_mut().poll(context)
+    });
+    assert_eq!(state.await, Some(State::Restored));
+    assert_eq!(polls, 2, "when it began to wait, and at the end");
+    world.judge().await;
 }
 
 #[tokio::test(start_paused = true)]
