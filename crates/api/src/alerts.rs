@@ -9,11 +9,11 @@ use axum::http::{HeaderMap, StatusCode};
 use redress_engine::{Disposition, Receipt};
 use redress_ingest::{Kind, parse_alerts};
 use redress_operation_log::AlertRecord;
-use redress_types::{AlertId, OperationId};
+use redress_types::{AlertId, OperationId, WithCauses};
 use serde_json::{Value, json};
 
 use crate::body;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::service::State;
 use crate::submit::{self, Became};
 
@@ -120,7 +120,7 @@ async fn operation(state: &State, id: Option<OperationId>, record: Option<&Alert
             json!({"id": id, "state": outcome.map(|outcome| outcome.state), "archived": true})
         }
         Err(error) => {
-            tracing::warn!(error = chain(&error), "an operation could not be read");
+            tracing::warn!(error = %WithCauses(&error), "an operation could not be read");
             json!({"id": id})
         }
     }

@@ -7,6 +7,7 @@ use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use redress_operation_log::Error as LogError;
+use redress_types::WithCauses;
 use serde_json::{Value, json};
 
 use crate::read;
@@ -61,7 +62,7 @@ impl Error {
 
     /// [`Error::Internal`]; the whole chain of causes is logged here.
     pub(crate) fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
-        tracing::error!(error = chain(cause), "a request could not be answered");
+        tracing::error!(error = %WithCauses(cause), "a request could not be answered");
         Self::Internal
     }
 
@@ -138,7 +139,7 @@ impl From<LogError> for Error {
         match error {
             LogError::NotFound(id) => Self::not_found(format!("there is no operation {id}")),
             LogError::Unavailable { .. } => {
-                tracing::warn!(error = chain(&error), "the log could not be read");
+                tracing::warn!(error = %WithCauses(&error), "the log could not be read");
                 Self::unavailable("the log cannot be read now; send the request again")
             }
             LogError::Conflict { .. }
@@ -194,16 +195,4 @@ impl From<redress_ingest::Error> for Error {
             }
         }
     }
-}
-
-/// An error and its causes, on one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

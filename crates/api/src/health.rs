@@ -9,10 +9,11 @@ use axum::extract::State as Shared;
 use axum::http::{StatusCode, Uri};
 use futures_util::future::join_all;
 use redress_operation_log::{LogStatus, OperationHistory, SessionId};
+use redress_types::WithCauses;
 use serde_json::{Map, Value, json};
 
 use crate::door::Door;
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::query::Query;
 use crate::service::State;
 
@@ -127,7 +128,7 @@ impl Dependency for LogHealth {
 }
 
 fn unreachable_log(error: &redress_operation_log::Error) -> Condition {
-    tracing::warn!(error = chain(error), "the log does not say how it stands");
+    tracing::warn!(error = %WithCauses(error), "the log does not say how it stands");
     Condition::down("the log cannot be read")
 }
 

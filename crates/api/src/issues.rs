@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Json;
 use axum::extract::State as Shared;
-use redress_types::{Comment, Issue, IssueDetail, IssueState};
+use redress_types::{Comment, Issue, IssueDetail, IssueState, WithCauses};
 use serde_json::Value;
 
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::query::{Asked, Id, page, refused};
 use crate::service::State;
 
@@ -69,7 +69,7 @@ impl From<IssueError> for Error {
         match &error {
             IssueError::Cursor => Self::parameter("start", "is not a `next` of this list"),
             IssueError::Unavailable(_) => {
-                tracing::warn!(error = chain(&error), "issues could not be read");
+                tracing::warn!(error = %WithCauses(&error), "issues could not be read");
                 Self::unavailable("the alert tables cannot be read now; send the request again")
             }
             IssueError::Unreadable(_) => Self::internal(&error),

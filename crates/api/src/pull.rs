@@ -4,9 +4,8 @@ use std::collections::HashSet;
 
 use async_trait::async_trait;
 use redress_ingest::{Group, Options, parse_listed};
-use redress_types::Delivery;
+use redress_types::{Delivery, WithCauses};
 
-use crate::error::chain;
 use crate::service::State;
 
 /// Alerts that a list may have.
@@ -44,14 +43,14 @@ pub(crate) async fn left_out(
     let asked = tokio::time::timeout(state.limits.pull_timeout, pull.alerts(receiver)).await;
     let answered = match asked {
         Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) => return failed(state, &chain(&error)),
+        Ok(Err(error)) => return failed(state, &WithCauses(&error).to_string()),
         Err(_) => return failed(state, "no answer in time"),
     };
     // A list of all that fires is longer than any one webhook: it was read up to a bound of its own.
     let options = &Options { payload_bytes_max: answered.len(), alerts_max: LISTED_MAX, ..options.clone() };
     let listed = match parse_listed(&answered, group, options) {
         Ok(listed) => listed,
-        Err(error) => return failed(state, &chain(&error)),
+        Err(error) => return failed(state, &WithCauses(&error).to_string()),
     };
     if !listed.problems.is_empty() {
         tracing::warn!(problems = %listed.problems, "alerts that a webhook left out could not be read");

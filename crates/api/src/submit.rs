@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::{StreamExt as _, stream};
 use redress_engine::{Receipt, SubmitError};
 use redress_operation_log::AlertRecord;
-use redress_types::{Delivery, Status};
+use redress_types::{Delivery, Status, WithCauses};
 use tokio::time::Instant;
 
-use crate::error::{Error, chain};
+use crate::error::Error;
 use crate::service::State;
 
 /// What became of one alert.
@@ -64,8 +64,8 @@ async fn one(state: &State, delivery: Delivery, until: Instant, broken: &AtomicB
             let message = error.to_string();
             match error {
                 SubmitError::Conflict { known, .. } => Became::Conflict { known, message },
-                SubmitError::Unstorable(cause) => Became::Unstorable(chain(&cause)),
-                SubmitError::Unavailable(cause) => unavailable(&chain(&cause)),
+                SubmitError::Unstorable(cause) => Became::Unstorable(WithCauses(&cause).to_string()),
+                SubmitError::Unavailable(cause) => unavailable(&WithCauses(&cause).to_string()),
                 SubmitError::Stopping => unavailable(&message),
             }
         }

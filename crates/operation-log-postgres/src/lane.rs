@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use redress_operation_log::{Append, Error};
-use redress_types::Hash;
+use redress_types::{Hash, WithCauses};
 use sqlx::{PgConnection, query};
 use tokio::sync::Semaphore;
 
@@ -168,7 +168,8 @@ impl Lane {
         if fault.is_unable() || fault.is_lost() {
             self.conn = None;
             self.plans.clear();
-            let why = chain(&self.way.shared.error(fault));
+            // In one text: it is told to many.
+            let why = WithCauses(&self.way.shared.error(fault)).to_string();
             for job in batch {
                 job.answer(Err(Error::Unavailable { what: why.clone(), source: None }));
             }
@@ -177,15 +178,4 @@ impl Lane {
         // One of them is at fault, or lost a race: alone, each learns its own outcome.
         batch.into_iter().for_each(|job| self.way.single(job));
     }
-}
-
-/// An error and its causes, in one text: it is told to many.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

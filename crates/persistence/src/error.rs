@@ -1,5 +1,7 @@
 //! [`Error`]: one variant for each thing somebody can do about it. None of the texts holds a secret.
 
+use redress_types::WithCauses;
+
 /// Why bookkeeping was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -66,14 +68,7 @@ impl Error {
 
     /// The whole chain of causes on one line.
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(source) = next {
-            text.push_str(": ");
-            text.push_str(&source.to_string());
-            next = source.source();
-        }
-        text
+        WithCauses(self).to_string()
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Nothing here decides anything. Read [`alert`] for what a source tells us, [`id`] for names that must be
 //! unique, [`issue`] for a problem as people see it, [`key`] for what travels with every effect, [`time`] for the one
-//! timestamp type.
+//! timestamp type, [`causes`] for how an error is told.
 
 pub mod alert;
+pub mod causes;
 pub mod clock;
 pub mod delivery;
 pub mod hash;
@@ -15,6 +16,7 @@ pub mod time;
 pub mod url;
 
 pub use alert::{Alert, Labels, Level, Severity, Target};
+pub use causes::WithCauses;
 pub use clock::{Clock, SystemClock};
 pub use delivery::{Delivery, Source, Status};
 pub use hash::Hash;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use redress_strategy::{PlanHash, StoredPlan};
-use redress_types::{EffectKey, Epoch, Hash, OperationId};
+use redress_types::{EffectKey, Epoch, Hash, OperationId, WithCauses};
 
 use super::heads;
 use super::report::{Check, Finding, Findings};
@@ -130,7 +130,7 @@ impl<'a> Chains<'a> {
         findings: &mut Findings,
     ) -> Result<Live, Stop> {
         check_link(live.as_ref(), stored)?;
-        let entry = read.as_ref().map_err(|unreadable| Stop::Link(with_causes(unreadable)))?;
+        let entry = read.as_ref().map_err(|unreadable| Stop::Link(WithCauses(unreadable).to_string()))?;
         if entry.operation != stored.operation || entry.seq != stored.seq {
             let (seq, operation) = (entry.seq, entry.operation);
             return Err(Stop::Link(format!("its bytes are those of entry {seq} of operation {operation}")));
@@ -259,7 +259,7 @@ fn check_link(live: Option<&Live>, stored: &StoredEntry) -> Result<(), Stop> {
 }
 
 fn reread(hash: PlanHash, plan: &StoredPlan) -> Result<Arc<StoredPlan>, String> {
-    let read = StoredPlan::read(Arc::clone(&plan.bytes)).map_err(|error| with_causes(&error))?;
+    let read = StoredPlan::read(Arc::clone(&plan.bytes)).map_err(|error| WithCauses(&error).to_string())?;
     if read.hash != hash {
         return Err(format!("plan {hash} was changed: its bytes have the hash {}", read.hash));
     }
@@ -299,16 +299,4 @@ fn effect_of(event: &Event) -> Option<(EffectKey, bool)> {
         return Some((*key, *known_by == KnownBy::Verdict));
     }
     None
-}
-
-/// An error with everything below it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(below) = cause {
-        text.push_str(": ");
-        text.push_str(&below.to_string());
-        cause = below.source();
-    }
-    text
 }

@@ -6,7 +6,7 @@ use futures_util::stream::{self, StreamExt as _};
 use redress_engine::{AlertSender, Disposition, Receipt, SendError, SubmitError};
 use redress_fsm::State;
 use redress_operation_log::Outcome as Archived;
-use redress_types::{AlertId, Delivery, OperationId};
+use redress_types::{AlertId, Delivery, OperationId, WithCauses};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -108,7 +108,7 @@ impl Answer {
         let text = match &self.what {
             Ok(receipt) => self.taken(receipt, board, outcome),
             Err(error) => {
-                let error = Chain(error);
+                let error = WithCauses(error);
                 if self.again {
                     format!("alert {}: {error}; it is sent again", self.alert)
                 } else {
@@ -180,20 +180,5 @@ fn word(disposition: &Disposition) -> &'static str {
         Disposition::Conflicting => "conflicting",
         Disposition::Resolved => "resolved",
         Disposition::Ignored => "ignored",
-    }
-}
-
-/// An error with its causes.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }
