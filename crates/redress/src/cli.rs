@@ -411,7 +411,8 @@ pub(crate) struct Throughput {
     /// Steps of each
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub steps: u32,
-    /// Engines that share the work, each with connections of its own; more than one only with Postgres
+    /// Engines that share the work, each with connections of its own; more than one only with Postgres, and then one
+    /// of them does as much again, in turns with all, to compare with
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub engines: u32,
 }

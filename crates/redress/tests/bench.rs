@@ -51,12 +51,21 @@ fn two_engines_share_one_postgres() {
     let figures = place.run(&two).expect_code(0).json().remove(0);
     are_all_there(&figures);
     assert_eq!(figures["engines"], 2);
-    let sessions = "select engine from sessions where operations > 0 order by engine";
-    let engines: Vec<String> = block_on(async {
+    assert!(figures["one_engine_ops_per_s"].as_f64().is_some_and(|figure| figure > 0.0), "{figures}");
+    // As many operations for one engine alone, in turns; the first is in all of them.
+    let sessions = "select engine, count(*), sum(operations)::bigint from sessions where operations > 0
+         group by engine order by engine";
+    let engines: Vec<(String, i64, i64)> = block_on(async {
         let mut conn = PgConnection::connect(&url).await.unwrap();
-        sqlx::query_scalar(sessions).fetch_all(&mut conn).await.unwrap()
+        sqlx::query_as(sessions).fetch_all(&mut conn).await.unwrap()
     });
-    assert_eq!(engines, ["redress bench 1", "redress bench 2"]);
+    let turns: Vec<(&str, i64)> = engines.iter().map(|(name, turns, _)| (name.as_str(), *turns)).collect();
+    assert_eq!(turns, [("redress bench 1", 4), ("redress bench 2", 2)]);
+    assert_eq!(engines.iter().map(|(_, _, operations)| operations).sum::<i64>(), 120);
+    let plain = Database::new("bench_plain");
+    let two = ["bench", "--operations", "60", "--in-flight", "8", "--engines", "2", "--db", &plain.url()];
+    let plain = place.run(&two).expect_code(0);
+    assert!(plain.out.contains("one engine ") && plain.out.contains("in turns: "), "{}", plain.all());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The work that is measured: operations of no-op steps and one no-op check, so many at the same time, shared evenly
-//! by the engines.
+//! by the engines. Read [`run`], then [`in_turns`].
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -19,7 +20,14 @@ use tokio::time::Instant;
 
 use crate::cli::Throughput;
 
+/// Turns of all engines, and of one. Even, so that each goes first as often as the other.
+const TURNS: u32 = 4;
+/// A turn is so many times what is in flight, or there are only two: else its beginning and its end would count for
+/// much.
+const TURN: u32 = 16;
+
 /// What the work took.
+#[derive(Default)]
 pub(super) struct Load {
     /// From the first submission to the last end.
     pub took: Duration,
@@ -30,6 +38,18 @@ pub(super) struct Load {
 }
 
 impl Load {
+    /// Operations in a second.
+    pub(super) fn per_second(&self) -> f64 {
+        self.latencies.len() as f64 / self.took.as_secs_f64()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.took += other.took;
+        self.commits += other.commits;
+        self.latencies.extend(other.latencies);
+        self.latencies.sort_unstable();
+    }
+
     /// In milliseconds: so many per cent of the operations were at least so fast.
     pub(super) fn percentile(&self, percent: usize) -> f64 {
         let place = (self.latencies.len() * percent).div_ceil(100).saturating_sub(1);
@@ -71,15 +91,41 @@ impl Check for Fine {
     }
 }
 
-/// Runs it: an engine on each of the logs, which are one log, opened so often.
-pub(super) async fn run(logs: &[Arc<dyn OperationLog>], asked: &Throughput) -> Result<Load, Error> {
-    let in_flight = asked.in_flight.min(asked.operations);
+/// Runs it with an engine on each of the logs, which are one log, opened so often, and as much again with one engine,
+/// in turns: a machine is not as fast in every minute, and who goes first is not always the same one. Answers what
+/// all of them did, and what one did.
+pub(super) async fn in_turns(
+    logs: &[Arc<dyn OperationLog>],
+    asked: &Throughput,
+) -> Result<(Load, Load), Error> {
+    let turns = if asked.operations / asked.in_flight >= TURNS * TURN { TURNS } else { 2 };
+    let (mut all, mut one) = (Load::default(), Load::default());
+    let only = logs.get(..1).unwrap_or_default();
+    let mut next = 0;
+    for turn in 0..turns {
+        let share = asked.operations / turns + u32::from(turn < asked.operations % turns);
+        for is_all in [turn % 2 == 0, turn % 2 != 0] {
+            let (logs, load) = if is_all { (logs, &mut all) } else { (only, &mut one) };
+            load.add(run(logs, asked, next..next + share).await?);
+            next += share;
+        }
+    }
+    Ok((all, one))
+}
+
+/// Runs the operations of these numbers, with an engine on each of the logs.
+pub(super) async fn run(
+    logs: &[Arc<dyn OperationLog>],
+    asked: &Throughput,
+    numbers: Range<u32>,
+) -> Result<Load, Error> {
+    let in_flight = asked.in_flight.min(numbers.len() as u32);
     let mut engines = Vec::new();
     let begun = begin(logs, asked, in_flight, &mut engines).await;
     let commits = || engines.iter().map(|engine| engine.log().commits()).sum::<u64>();
     let (began, commits_before) = (Instant::now(), commits());
     let measured = match begun {
-        Ok(()) => drive(&engines, asked.operations, in_flight).await,
+        Ok(()) => drive(&engines, numbers, in_flight).await,
         Err(error) => Err(error),
     };
     let took = began.elapsed();
@@ -132,8 +178,8 @@ fn strategy(steps: u32) -> Result<Strategy, Error> {
 }
 
 /// So many workers, each with one operation at a time at the engine that is its.
-async fn drive(engines: &[Engine], operations: u32, in_flight: u32) -> Result<Vec<Duration>, Error> {
-    let next = Arc::new(AtomicU32::new(0));
+async fn drive(engines: &[Engine], numbers: Range<u32>, in_flight: u32) -> Result<Vec<Duration>, Error> {
+    let next = Arc::new(AtomicU32::new(numbers.start));
     let since = SystemClock.now();
     let mut workers = tokio::task::JoinSet::new();
     for engine in engines.iter().cycle().take(in_flight as usize) {
@@ -142,7 +188,7 @@ async fn drive(engines: &[Engine], operations: u32, in_flight: u32) -> Result<Ve
             let mut latencies = Vec::new();
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
-                if n >= operations {
+                if n >= numbers.end {
                     return Ok::<_, Error>(latencies);
                 }
                 let submitted = Instant::now();
@@ -159,7 +205,7 @@ async fn drive(engines: &[Engine], operations: u32, in_flight: u32) -> Result<Ve
             }
         });
     }
-    let mut latencies = Vec::with_capacity(operations as usize);
+    let mut latencies = Vec::with_capacity(numbers.len());
     while let Some(worker) = workers.join_next().await {
         latencies.extend(worker??);
     }

@@ -33,6 +33,8 @@ struct Figures {
     engines: u32,
     /// Operations per second, from the first submission to the last end.
     ops_per_s: f64,
+    /// What one of the engines did with as many operations, in turns with all of them. With one engine: none.
+    one_engine_ops_per_s: Option<f64>,
     /// From submission to the end, half of the operations were at least so fast.
     p50_ms: f64,
     /// All but one in a hundred.
@@ -74,21 +76,29 @@ async fn throughput(global: &Global, asked: &Throughput) -> Result<Exit, Error> 
     refuse_used(&*log).await?;
     let beside = Beside::of(&place).await?;
     let bytes_before = beside.bytes().await?;
-    let load = load::run(&logs, asked).await?;
+    let (load, one) = if logs.len() > 1 {
+        let (load, one) = load::in_turns(&logs, asked).await?;
+        (load, Some(one))
+    } else {
+        (load::run(&logs, asked, 0..asked.operations).await?, None)
+    };
     let bytes = beside.bytes().await?.saturating_sub(bytes_before);
-    let raw = beside.measure(&*log, load.commits, logs.len()).await;
-    let raw_ops_per_s = raw.context("the raw half of the measurement")?;
     let operations = f64::from(asked.operations);
+    let commits_per_op = load.commits as f64 / operations;
+    let raw = beside.measure(&*log, commits_per_op, logs.len()).await;
+    let raw_ops_per_s = raw.context("the raw half of the measurement")?;
+    let written = operations * if one.is_some() { 2.0 } else { 1.0 };
     let figures = Figures {
         operations: asked.operations,
         in_flight: asked.in_flight,
         steps: asked.steps,
         engines: asked.engines,
-        ops_per_s: round(operations / load.took.as_secs_f64(), 1),
+        ops_per_s: round(load.per_second(), 1),
+        one_engine_ops_per_s: one.map(|one| round(one.per_second(), 1)),
         p50_ms: round(load.percentile(50), 3),
         p99_ms: round(load.percentile(99), 3),
-        commits_per_op: round(load.commits as f64 / operations, 4),
-        bytes_per_op: round(bytes as f64 / operations, 1),
+        commits_per_op: round(commits_per_op, 4),
+        bytes_per_op: round(bytes as f64 / written, 1),
         durability: log.durability(),
         raw_ops_per_s: raw_ops_per_s.map(|raw| round(raw, 1)),
     };
@@ -125,9 +135,13 @@ fn show(global: &Global, figures: &Figures) -> Result<(), Error> {
         1 => String::new(),
         n => format!(", {n} engines"),
     };
+    let one = figures.one_engine_ops_per_s.map_or_else(String::new, |one| {
+        format!("one engine    {one:.0} operations/s, in turns: {:.2} of it\n", figures.ops_per_s / one)
+    });
     print(&format!(
         "{} operations of {} steps, {} in flight{engines}\n\
          throughput    {:.0} operations/s\n\
+         {one}\
          latency       {:.2} ms median, {:.2} ms at 99 %\n\
          commits       {:.2} per operation\n\
          bytes         {:.0} per operation\n\

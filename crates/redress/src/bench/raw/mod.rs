@@ -52,19 +52,19 @@ impl Beside {
         }
     }
 
-    /// Writes the rows of a run again; answers operations per second. `commits` is how many transactions the run had,
-    /// `connections` over how many connections.
+    /// Writes the rows of a run again; answers operations per second. `commits_per_op` is how many transactions the run
+    /// had for each operation, `connections` over how many connections.
     pub(super) async fn measure(
         &self,
         history: &dyn OperationHistory,
-        commits: u64,
+        commits_per_op: f64,
         connections: usize,
     ) -> Result<Option<f64>, Error> {
         match self {
             Self::Nothing => Ok(None),
-            Self::File(file) => file.measure(Rows::read(history, commits).await?).await.map(Some),
+            Self::File(file) => file.measure(Rows::read(history, commits_per_op).await?).await.map(Some),
             Self::Schema(schema) => {
-                schema.measure(Rows::read(history, commits).await?, connections).await.map(Some)
+                schema.measure(Rows::read(history, commits_per_op).await?, connections).await.map(Some)
             }
         }
     }
@@ -92,7 +92,7 @@ struct Row {
 
 impl Rows {
     /// Reads them back from the log, and how many shared a transaction.
-    async fn read(history: &dyn OperationHistory, commits: u64) -> Result<Self, Error> {
+    async fn read(history: &dyn OperationHistory, commits_per_op: f64) -> Result<Self, Error> {
         let audit = history.audit().await?;
         let heads: HashMap<OperationId, Head> = audit.heads.into_iter().map(|head| (head.id, head)).collect();
         let mut entries: Vec<Row> = Vec::new();
@@ -129,6 +129,7 @@ impl Rows {
             plans.push((hash.0.to_vec(), Arc::clone(&plan.bytes)));
         }
         let operations = entries.iter().filter(|row| row.last).count();
+        let commits = (commits_per_op * heads.len() as f64).round() as u64;
         let batch = usize::try_from(all.div_ceil(commits.max(1))).unwrap_or(1).max(1);
         Ok(Self { entries, plans, operations, batch })
     }
