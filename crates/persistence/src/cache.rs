@@ -6,6 +6,7 @@
 
 pub(crate) mod entry;
 mod scan;
+mod transport;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use self::entry::{IssueEntry, ServiceEntry, TTL, version};
+use self::transport::Transport;
 use crate::error::Error;
 use crate::settings::CacheSettings;
 
@@ -47,6 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Cache {
     client: Client,
     server: String,
+    transport: Transport,
     clock: Arc<dyn Clock>,
     /// The server behind the present connection was asked who it is.
     known: Arc<AtomicBool>,
@@ -60,7 +63,7 @@ struct Notes {
     behind: Option<Behind>,
     run_id: Option<String>,
     incomplete: bool,
-    last_error: Option<String>,
+    last_error: Option<fred::error::Error>,
 }
 
 /// How the cache stands, for readiness and metrics.
@@ -157,11 +160,15 @@ impl Cache {
     }
 
     fn new(settings: &CacheSettings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let server = settings.shown();
+        let transport = Transport::of(settings)
+            .map_err(|error| Error::unavailable(format!("setting up TLS to {server}"), error))?;
         let config = Config {
             server: ServerConfig::new_centralized(settings.host.as_str(), settings.port),
             username: settings.user.clone(),
             password: settings.password.clone(),
             database: Some(settings.database),
+            tls: transport.config(),
             fail_fast: false,
             ..Config::default()
         };
@@ -177,7 +184,6 @@ impl Cache {
                 connection.max_command_buffer_len = 10_000;
             })
             .with_performance_config(|performance| performance.default_command_timeout = PATIENCE);
-        let server = settings.shown();
         let client =
             builder.build().map_err(|error| Error::unavailable(format!("setting up {server}"), error))?;
         let known = Arc::new(AtomicBool::new(false));
@@ -190,10 +196,10 @@ impl Cache {
             async { Ok(()) }
         });
         client.on_error(move |(error, _)| {
-            lock(&note).last_error = Some(error.to_string());
+            lock(&note).last_error = Some(error);
             async { Ok(()) }
         });
-        Ok(Self { client, server, clock, known, came, notes })
+        Ok(Self { client, server, transport, clock, known, came, notes })
     }
 
     /// Ends the connection.
@@ -395,9 +401,22 @@ impl Cache {
     }
 
     fn unanswered(&self) -> Error {
+        let server = &self.server;
         let last = lock(&self.notes).last_error.clone();
-        let why = last.map_or(String::new(), |why| format!(": {why}"));
-        Error::Unavailable { what: format!("{} does not answer{why}", self.server), source: None }
+        let what = match last {
+            None => format!("{server} does not answer"),
+            Some(error) => match self.explained(&error) {
+                Some(why) => format!("{server}: {why}"),
+                None => format!("{server} does not answer: {error}"),
+            },
+        };
+        Error::Unavailable { what, source: None }
+    }
+
+    /// What the connection's error means, where it needs saying.
+    fn explained(&self, error: &fred::error::Error) -> Option<String> {
+        let answered = lock(&self.notes).run_id.is_some();
+        self.transport.explained(error, answered)
     }
 
     fn error(&self, doing: &str, error: fred::error::Error) -> Error {
@@ -405,7 +424,11 @@ impl Cache {
         if said.contains("WRONGTYPE") {
             return Error::WrongType { what: format!("{}: {said}; nothing was changed", self.server) };
         }
-        Error::unavailable(format!("{doing} {}", self.server), error)
+        let doing = format!("{doing} {}", self.server);
+        match self.explained(&error) {
+            Some(why) => Error::Unavailable { what: format!("{doing}: {why}"), source: None },
+            None => Error::unavailable(doing, error),
+        }
     }
 }
 

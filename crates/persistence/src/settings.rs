@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use redress_types::url::without_password;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::comment::Language;
 use crate::error::Error;
@@ -124,6 +125,8 @@ pub struct CacheSettings {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<String>,
     pub(crate) database: u8,
+    /// Over TLS, with the server's certificate checked.
+    pub(crate) tls: bool,
 }
 
 impl std::fmt::Debug for CacheSettings {
@@ -132,7 +135,7 @@ impl std::fmt::Debug for CacheSettings {
     }
 }
 
-const REDIS_URL: &str = "write redis://host:6379/0, or redis://:password@host:6379/0";
+const REDIS_URL: &str = "write redis://host:6379/0, or redis://:password@host:6379/0; with TLS rediss://…";
 
 impl CacheSettings {
     /// From `REDIS_ADDR` (`host:port`, or a URL), `REDIS_PASSWORD`, `REDIS_DB`; `None` when `REDIS_ADDR` is not set
@@ -148,7 +151,7 @@ impl CacheSettings {
         } else {
             let (host, port) = address_of(&address)
                 .ok_or_else(|| Error::setting("REDIS_ADDR", format!("{address:?} is not host:port")))?;
-            Self { host, port, user: None, password: None, database: 0 }
+            Self { host, port, user: None, password: None, database: 0, tls: false }
         };
         if let Some(password) = get("REDIS_PASSWORD") {
             settings.password = Some(password);
@@ -159,18 +162,18 @@ impl CacheSettings {
         Ok(Some(settings))
     }
 
-    /// From `redis://[[user]:password@]host[:port][/database]`.
+    /// From `redis://[[user]:password@]host[:port][/database]`, or the same with `rediss://` for TLS: then the server's
+    /// certificate must be for that host, and signed by a CA that the system trusts.
     ///
     /// # Errors
     /// [`Error::Setting`]; never repeats the URL, which may hold a password.
     pub fn from_url(setting: &str, url: &str) -> Result<Self, Error> {
-        if url.starts_with("rediss://") {
-            let why =
-                "TLS to Redis is not supported; use redis:// to a Redis on a private network, or a tunnel";
-            return Err(Error::setting(setting, why));
-        }
         let wrong = || Error::setting(setting, format!("is not a Redis URL; {REDIS_URL}"));
-        let rest = url.strip_prefix("redis://").ok_or_else(wrong)?;
+        let (tls, rest) = match url.split_once("://") {
+            Some(("redis", rest)) => (false, rest),
+            Some(("rediss", rest)) => (true, rest),
+            _ => return Err(wrong()),
+        };
         if rest.contains(['?', '#']) {
             return Err(wrong());
         }
@@ -179,6 +182,12 @@ impl CacheSettings {
             rest.rsplit_once('@').map_or((None, rest), |(login, place)| (Some(login), place));
         let (address, database) = place.split_once('/').unwrap_or((place, ""));
         let (host, port) = address_of(address).ok_or_else(wrong)?;
+        if tls && ServerName::try_from(host.as_str()).is_err() {
+            return Err(Error::setting(
+                setting,
+                "the host is no name or address that a certificate can be for",
+            ));
+        }
         let database = if database.is_empty() { 0 } else { number(setting, database)? };
         let (user, password) = match login {
             None => (None, None),
@@ -191,13 +200,14 @@ impl CacheSettings {
                 (part(user)?, part(password)?)
             }
         };
-        Ok(Self { host, port, user, password, database })
+        Ok(Self { host, port, user, password, database, tls })
     }
 
     /// For people: where, without secrets.
     pub fn shown(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        format!("redis://{host}:{}/{}", self.port, self.database)
+        let scheme = if self.tls { "rediss" } else { "redis" };
+        format!("{scheme}://{host}:{}/{}", self.port, self.database)
     }
 }
 
@@ -286,11 +296,19 @@ mod tests {
         assert_eq!(short.shown(), "redis://[::1]:6379/0");
         let escaped = CacheSettings::from_url("--redis", "redis://u:a%40b%2F@h/1").unwrap();
         assert_eq!((escaped.user.as_deref(), escaped.password.as_deref()), (Some("u"), Some("a@b/")));
+        let tls = read(&[("REDIS_ADDR", "rediss://u:s3cret@h:6380/2")]).unwrap().unwrap();
+        assert_eq!((tls.tls, tls.shown().as_str()), (true, "rediss://h:6380/2"));
+        assert_ne!(tls, CacheSettings::from_url("--redis", "redis://u:s3cret@h:6380/2").unwrap());
+        let address = CacheSettings::from_url("--redis", "rediss://[::1]").unwrap();
+        assert_eq!(address.shown(), "rediss://[::1]:6379/0");
         for wrong in [
             "redis://",
             "redis://:s3cret@",
             "http://s3cret",
-            "rediss://:s3cret@h",
+            "rediss://:s3cret@",
+            "rediss://:s3cret@no name/0",
+            "rediss://:s3cret@-h/0",
+            "redisss://:s3cret@h",
             "redis://s3cret@h",
             "redis://:s3cret%zz@h",
             "redis://h:0",

@@ -16,6 +16,7 @@ mod reading;
 mod reconcile;
 mod servers;
 mod tables;
+mod tls;
 mod together;
 mod world;
 

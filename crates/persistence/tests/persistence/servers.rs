@@ -125,19 +125,26 @@ impl Db {
 /// A Redis of one test: a process of its own on a free port, ended with the test.
 pub struct Redis {
     address: SocketAddr,
+    options: Vec<String>,
     server: Option<Process>,
 }
 
 impl Redis {
     pub fn start() -> Self {
-        let mut redis = Self { address: free_address().unwrap(), server: None };
+        Self::with(Vec::new())
+    }
+
+    /// With further options, also when it is started again.
+    pub fn with(options: Vec<String>) -> Self {
+        let mut redis = Self { address: free_address().unwrap(), options, server: None };
         redis.up();
         redis
     }
 
     /// Starts it (again), empty, and waits until it answers.
     pub fn up(&mut self) {
-        self.server = Some(redis(self.address, &[]).unwrap());
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        self.server = Some(redis(self.address, &options).unwrap());
     }
 
     pub fn down(&mut self) {

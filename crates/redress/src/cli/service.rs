@@ -71,7 +71,7 @@ pub(crate) struct Neighbours {
     /// The alert tables: postgres://… or sqlite://FILE [default: DB_HOST …, else where the log is]
     #[arg(long, value_name = "URL", env = "REDRESS_TABLES_URL", hide_env_values = true)]
     pub tables: Option<String>,
-    /// The cache: redis://HOST:PORT/DB [default: REDIS_ADDR …, else none]
+    /// The cache: redis://HOST:PORT/DB, or rediss://… over TLS [default: REDIS_ADDR …, else none]
     #[arg(long, value_name = "URL", env = "REDRESS_REDIS_URL", hide_env_values = true)]
     pub redis: Option<String>,
     /// Make no tables: they are another team's, and must be there
