@@ -215,7 +215,10 @@ async fn a_redis_that_is_absent_from_the_start_is_behind() {
 #[tokio::test]
 #[ignore = "needs Redis: ./test runs it"]
 async fn a_cluster_is_refused_with_the_reason() {
-    let redis = redis(free_address().unwrap(), &["--cluster-enabled", "yes"]).unwrap();
+    // Without this it is its own port and 10,000, which may be none.
+    let bus = free_address().unwrap().port().to_string();
+    let options = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+    let redis = redis(free_address().unwrap(), &options).unwrap();
     let world = World::new(true).await;
     let clock = Arc::new(world.clock.clone());
     let error = Cache::connect(&cache_at(redis.address()), clock, Duration::from_secs(20)).await.unwrap_err();
