@@ -16,7 +16,7 @@ use common::{Schema, server};
 use proxy::Proxy;
 use redress_operation_log::conformance::life::{LEASE, NOW, begin, begun, rest, session, writer};
 use redress_operation_log::record::{
-    Append, Claim, ClaimRequest, OutboxDecision, OutboxRequest, OutboxVerdict,
+    Append, Budget, Claim, ClaimRequest, OutboxDecision, OutboxRequest, OutboxVerdict,
 };
 use redress_operation_log::{Actor, Error, OperationHistory as _, OperationLog as _, SessionId, Versions};
 use redress_operation_log_postgres::{Options, PostgresLog};
@@ -241,6 +241,21 @@ async fn a_hold_that_is_left_behind_while_an_append_waits_keeps_it_away() {
     let refused = meanwhile(hold, |session| {
         let mut append = begin(&writer(session, 1));
         append.conditions.holds = vec!["rest".into()];
+        append
+    });
+    let refused = refused.await;
+    assert!(matches!(refused, Error::NotNow { .. }), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
+async fn a_budget_that_is_used_up_while_an_append_waits_keeps_it_away() {
+    let at = NOW.as_micros();
+    let reserve =
+        format!("insert into reservations (key, operation, at, window_us) values ('all', 1, {at}, 1)");
+    let refused = meanwhile(&reserve, |session| {
+        let mut append = begin(&writer(session, 1));
+        append.conditions.budgets = vec![Budget { key: "all".into(), most: 1, window: LEASE }];
         append
     });
     let refused = refused.await;
