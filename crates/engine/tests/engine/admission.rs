@@ -7,7 +7,7 @@ use redress_engine::types::Severity;
 use redress_engine::{Disposition, SubmitError};
 use redress_testkit::{Act, Do, FaultyLog, Gate, Script, ScriptedCheck, See, When, alert::alert};
 
-use crate::world::{MINUTE, SECOND, World, accept, submit};
+use crate::world::{HOUR, MINUTE, SECOND, World, accept, step, submit};
 
 #[tokio::test(start_paused = true)]
 async fn the_same_id_at_the_same_time_is_one_operation() {
@@ -110,6 +110,14 @@ async fn what_starts_nothing_says_why() {
         (
             alert("c").label("alertname", "Watchdog"),
             "Watchdog watches the monitoring itself and starts nothing",
+        ),
+        (
+            alert("h").label("alertname", "DeadMansSwitch"),
+            "DeadMansSwitch watches the monitoring itself and starts nothing",
+        ),
+        (
+            alert("i").label("alertname", "InfoInhibitor"),
+            "InfoInhibitor watches the monitoring itself and starts nothing",
         ),
         (alert("d").service("other"), "no strategy applies to it"),
     ];
@@ -263,5 +271,204 @@ async fn a_log_that_does_not_answer_is_told_to_the_sender_in_time() {
     let receipt = submit(&engine, alert("a").native()).await;
     assert_eq!(world.until_ended(receipt.operation.unwrap()).await, State::Restored);
     assert_eq!(world.target.all().values().map(|seen| seen.effects).sum::<u32>(), 1);
+    world.judge().await;
+}
+
+/// Also when something of the same problem is at work: it is no part of that.
+#[tokio::test(start_paused = true)]
+async fn what_starts_nothing_joins_nothing() {
+    let world = World::new();
+    let gate = Gate::new();
+    let executor = world.executor(Policy::Rerun, Script::new().step(0, [Do::behind(&gate, Do::Succeed)]));
+    let engine = world.engine(&executor, world.strategy(&executor, 1)).await;
+    let acting = accept(&engine, alert("a").problem("p").native()).await;
+    let info = submit(&engine, alert("b").problem("p").severity(Severity::Info).native()).await;
+    assert_eq!(info.disposition, Disposition::Accepted(State::Skipped));
+    assert_ne!(info.operation, Some(acting));
+    gate.open();
+    world.until_ended(acting).await;
+    assert_eq!(world.fold(acting).await.alerts.len(), 1);
+    world.judge().await;
+}
+
+/// Both found the problem at work. One that says the same is the same join; one that says something else is counted.
+#[tokio::test(start_paused = true)]
+async fn two_deliveries_at_once_of_an_alert_that_joins_are_one_join() {
+    for (value, joined, count) in [("x", 2, 1), ("y", 1, 2)] {
+        let world = World::new();
+        let gate = Gate::new();
+        let executor = world.executor(Policy::Rerun, Script::new().step(0, [Do::behind(&gate, Do::Succeed)]));
+        let engine = world.engine(&executor, world.strategy(&executor, 1)).await;
+        let id = accept(&engine, alert("a").problem("p").native()).await;
+        let send = |value| submit(&engine, alert("b").problem("p").label("says", value).native());
+        let (one, two) = tokio::join!(send("x"), send(value));
+        let both = [one.disposition, two.disposition];
+        assert_eq!(both.iter().filter(|one| **one == Disposition::Joined).count(), joined, "{both:?}");
+        assert_eq!(both.iter().filter(|one| **one == Disposition::Repeated).count(), 2 - joined, "{both:?}");
+        assert_eq!((one.operation, two.operation), (Some(id), Some(id)));
+        assert_eq!(world.log.alert(&"b".parse().unwrap()).await.unwrap().unwrap().count, count);
+        gate.open();
+        world.until_ended(id).await;
+        assert_eq!(world.fold(id).await.alerts.len(), 2);
+        world.judge().await;
+    }
+}
+
+/// The remedy is at work for `shop` when it comes; before it joins there, its problem is begun for `cart`.
+#[tokio::test(start_paused = true)]
+async fn what_would_join_while_its_problem_begins_elsewhere_joins_there() {
+    let world = World::new();
+    let (gate, joins) = (Gate::new(), Gate::new());
+    let executor = world.executor(Policy::Rerun, Script::new().step(0, [Do::behind(&gate, Do::Succeed)]));
+    let one = world.engine(&executor, world.strategy(&executor, 1)).await;
+    let (two, log) = world.faulty(&executor, world.strategy(&executor, 1)).await;
+    let shop = accept(&one, alert("a").problem("p").native()).await;
+    log.once("join", 1, When::Before, Act::Wait(joins.clone()));
+    let sent = async { submit(&two, alert("b").problem("q").native()).await };
+    let begun = async {
+        joins.reached().await;
+        let cart = accept(&one, alert("c").problem("q").service("cart").native()).await;
+        joins.open();
+        cart
+    };
+    let (joined, cart) = tokio::join!(sent, begun);
+    assert_eq!((joined.disposition, joined.operation), (Disposition::Joined, Some(cart)));
+    gate.open();
+    for (id, alerts) in [(shop, 1), (cart, 2)] {
+        assert_eq!(world.until_ended(id).await, State::Restored);
+        assert_eq!(world.fold(id).await.alerts.len(), alerts);
+    }
+    world.judge().await;
+}
+
+/// Alerts of one operation that are over at the same moment are a vote each.
+#[tokio::test(start_paused = true)]
+async fn two_alerts_that_are_resolved_at_the_same_moment_are_two_votes() {
+    let world = World::new();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let engine = world.engine(&executor, world.strategy(&executor, 1)).await;
+    world.pause("engine").await;
+    let id = accept(&engine, alert("a").native()).await;
+    assert_eq!(accept(&engine, alert("b").native()).await, id);
+    let at = world.log_now();
+    for name in ["a", "b"] {
+        let resolved = submit(&engine, alert(name).resolved(at)).await;
+        assert_eq!(resolved.disposition, Disposition::Resolved, "{name}");
+    }
+    assert_eq!(world.until_ended(id).await, State::Skipped, "{}", world.story(id).await);
+    world.judge().await;
+}
+
+/// It fired again after it was said to be over, and then it was over again.
+#[tokio::test(start_paused = true)]
+async fn a_later_word_that_it_is_over_is_another_one() {
+    let world = World::new();
+    let gate = Gate::new();
+    let executor = world.executor(Policy::Rerun, Script::new().step(0, [Do::behind(&gate, Do::Succeed)]));
+    let engine = world.engine(&executor, world.strategy(&executor, 1)).await;
+    let id = accept(&engine, alert("a").native()).await;
+    for minutes in [1, 2] {
+        let ends_at = world.log_now().plus(minutes * MINUTE);
+        let resolved = submit(&engine, alert("a").resolved(ends_at)).await;
+        assert_eq!(resolved.disposition, Disposition::Resolved, "{minutes}");
+    }
+    world.until(id, "folded both", |head| head.folded_request == 2).await;
+    gate.open();
+    world.until_ended(id).await;
+    world.judge().await;
+}
+
+/// What waits for a slot is not tried again and again meanwhile; how long it waits at most is on record.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_busy_target_rests_until_it_is_free() {
+    let world = World::new();
+    let gate = Gate::new();
+    let executor = world.executor(Policy::Rerun, Script::new().step(0, [Do::behind(&gate, Do::Succeed)]));
+    let strategy = world.strategy(&executor, 0).step(step(&executor, 0).timeout(30 * MINUTE));
+    let engine = world.engine(&executor, strategy).await;
+    let acting = accept(&engine, alert("a").native()).await;
+    let waits = accept(&engine, alert("b").label("deploy_id", "2").native()).await;
+    tokio::time::sleep(10 * MINUTE).await;
+    let (head, operation) = (world.head(waits).await, world.fold(waits).await);
+    assert_eq!((head.state, head.seq), (State::Blocked, 1));
+    assert_eq!(operation.hold.map(|hold| hold.until), head.wake_at);
+    assert_eq!(head.wake_at, Some(head.accepted_at.plus(24 * HOUR)), "its waiting limit");
+    gate.open();
+    world.until_ended(acting).await;
+    assert_eq!(world.until_ended(waits).await, State::Restored);
+    world.judge().await;
+}
+
+/// The bytes in which it came stand beside the first entry, which has their hash.
+#[tokio::test(start_paused = true)]
+async fn the_original_of_an_alert_is_kept_beside_its_entry() {
+    let world = World::new();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let engine = world.engine(&executor, world.strategy(&executor, 1)).await;
+    let id = accept(&engine, alert("a").with_original(b"as it came")).await;
+    world.until_ended(id).await;
+    let kept = world.log.payloads(id).await.unwrap();
+    let [(1, payload)] = kept.as_slice() else { panic!("{kept:?}") };
+    assert_eq!(&*payload.bytes, b"as it came");
+    let entries = redress_testkit::judge::entries(&world.log, id).await.unwrap();
+    assert_eq!(entries[0].payloads, [payload.hash()]);
+    world.judge().await;
+}
+
+/// Whoever sends is told, by an engine that stops or whose lease is over, to go elsewhere.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_stops_or_is_over_accepts_nothing() {
+    let world = World::new();
+    let script = Script::new().step(0, [Do::when_stopped(Do::slowly(SECOND / 2, Do::Succeed))]);
+    let executor = world.executor(Policy::Rerun, script);
+    let (engine, log) = world.faulty(&executor, world.strategy(&executor, 1)).await;
+    let acting = accept(&engine, alert("a").native()).await;
+    world.until(acting, "was called", |_| world.calls(acting, 1, 0) == 1).await;
+    let mut stopping = std::pin::pin!(engine.shutdown());
+    assert!(futures_util::poll!(stopping.as_mut()).is_pending());
+    let refused = engine.submit(alert("b").service("other").native()).await.unwrap_err();
+    assert!(matches!(refused, SubmitError::Stopping), "{refused:?}");
+    stopping.await;
+    assert_eq!(log.count("append"), 2, "what it was told by the one that was called, and no more");
+    let (lost, log) = world.faulty(&executor, world.strategy(&executor, 1)).await;
+    log.hook(|moment| if moment.method == "renew_session" { Act::Fail } else { Act::GoOn });
+    lost.lost().await;
+    let refused = lost.submit(alert("b").service("other").native()).await.unwrap_err();
+    assert!(matches!(refused, SubmitError::Stopping), "{refused:?}");
+    assert!(world.log.alert(&"b".parse().unwrap()).await.unwrap().is_none());
+    world.judge().await;
+}
+
+/// While the log is away, so many alerts wait for it and no more; whoever comes then is told at once to come back.
+#[tokio::test(start_paused = true)]
+async fn only_so_many_alerts_wait_for_a_log_that_does_not_answer() {
+    let world = World::new();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let log = FaultyLog::new(std::sync::Arc::new(world.log.clone()));
+    let config = redress_engine::Config { channel_capacity: 2, ..Default::default() };
+    let builder = world.builder_on(std::sync::Arc::new(log.clone())).config(config);
+    let engine = world.start(builder, &executor, world.strategy(&executor, 1)).await;
+    let send = |n: u32| engine.submit(alert(&format!("{n}")).service(&format!("s{n}")).native());
+    // As many as may wait, twice: a place that was used is free again.
+    for n in [0, 2] {
+        let gate = Gate::new();
+        let away = gate.clone();
+        log.hook(move |moment| match (moment.method, moment.when) {
+            ("append", When::Before) => Act::Wait(away.clone()),
+            _ => Act::GoOn,
+        });
+        let one_more = async {
+            tokio::time::timeout(MINUTE, gate.reached_times(2)).await.unwrap();
+            let refused = send(100).await.unwrap_err();
+            gate.open();
+            refused
+        };
+        let (one, two, refused) = tokio::join!(send(n), send(n + 1), one_more);
+        let SubmitError::Unavailable(why) = refused else { panic!("{refused:?}") };
+        assert!(why.to_string().contains("too many alerts wait"), "{why}");
+        for taken in [one, two] {
+            world.until_ended(taken.unwrap().operation.unwrap()).await;
+        }
+    }
     world.judge().await;
 }

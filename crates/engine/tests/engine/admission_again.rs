@@ -2,7 +2,7 @@
 
 use redress_engine::action::Policy;
 use redress_engine::fsm::State;
-use redress_engine::operation_log::OperationHistory as _;
+use redress_engine::operation_log::{OperationHistory as _, OperationLog as _};
 use redress_engine::{Disposition, Engine};
 use redress_testkit::{Do, Pager, Script, ScriptedExecutor, alert::alert};
 
@@ -27,7 +27,9 @@ async fn a_live_repeat_after_the_cooldown_runs_again_under_the_next_number() {
         let again = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
         assert_eq!(again.disposition, Disposition::Accepted(State::RollingBack));
         assert_eq!(again.alert.as_ref().unwrap().id.as_str(), "a#2");
-        world.until_ended(again.operation.unwrap()).await;
+        let second = again.operation.unwrap();
+        world.until_ended(second).await;
+        assert_eq!(world.fold(second).await.alert.id.as_str(), "a#2");
         let base = world.log.alert(&"a".parse().unwrap()).await.unwrap().unwrap();
         assert_eq!((base.runs, base.count), (2, 2), "the run is a delivery of the base id");
         // More than twice the interval after the first delivery, a little more than one after the second.
@@ -52,8 +54,8 @@ async fn two_live_repeats_at_once_are_one_run() {
     let accepted = [&a, &b].iter().filter(|r| matches!(r.disposition, Disposition::Accepted(_))).count();
     assert_eq!(accepted, 1, "{a:?} {b:?}");
     tokio::time::sleep(SECOND).await;
-    let runs = world.log.alert(&"a".parse().unwrap()).await.unwrap().unwrap().runs;
-    assert_eq!(runs, 2);
+    let base = world.log.alert(&"a".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((base.runs, base.count), (2, 3), "each is a delivery of the base id");
     world.judge().await;
 }
 
@@ -120,5 +122,90 @@ async fn over_the_attempt_budget_it_waits_and_a_person_is_called() {
     // The window moves on, and the problem is still there.
     tokio::time::sleep(HOUR).await;
     assert_eq!(world.target.all().len(), 3);
+    world.judge().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_live_repeat_after_it_timed_out_runs_again() {
+    let world = World::new();
+    let script = Script::new().step(0, [Do::when_stopped(Do::Fail), Do::Succeed]);
+    let executor = world.executor(Policy::Rerun, script);
+    let engine = world.engine(&executor, world.strategy(&executor, 1).deadline(5 * SECOND)).await;
+    let first = accept(&engine, alert("a").webhook(5 * MINUTE)).await;
+    assert_eq!(world.until_ended(first).await, State::TimedOut);
+    tokio::time::sleep(5 * MINUTE).await;
+    let again = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
+    assert_eq!(again.alert.unwrap().id.as_str(), "a#2");
+    world.until_ended(again.operation.unwrap()).await;
+    world.judge().await;
+}
+
+/// What ended may have gone into the archive meanwhile: how it ended is still known.
+#[tokio::test(start_paused = true)]
+async fn a_live_repeat_of_what_was_archived_runs_again() {
+    let world = World::new();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let engine = ran_once(&world, &executor).await;
+    tokio::time::sleep(5 * MINUTE).await;
+    let old = world.log.archivable(world.log_now(), 9).await.unwrap();
+    let gone: Vec<_> = old.iter().map(|one| (one.head.id, one.head.hash)).collect();
+    assert_eq!(world.log.remove_archived(&gone).await.unwrap(), 1);
+    let again = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
+    assert_eq!(again.alert.unwrap().id.as_str(), "a#2");
+    world.until_ended(again.operation.unwrap()).await;
+    world.judge().await;
+}
+
+/// The last run decides: while that stands, a repeat is counted on the base id, and the word that it is over is its.
+#[tokio::test(start_paused = true)]
+async fn a_repeat_while_the_second_run_waits_is_counted_and_the_word_that_it_is_over_reaches_it() {
+    let world = World::new();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let engine = ran_once(&world, &executor).await;
+    tokio::time::sleep(5 * MINUTE).await;
+    let gate = redress_testkit::Gate::new();
+    let slow = world.executor(Policy::Rerun, Script::always(Do::behind(&gate, Do::Succeed)));
+    engine.shutdown().await;
+    let engine = world.engine(&slow, world.strategy(&slow, 1).cooldown(2 * MINUTE)).await;
+    let second = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
+    assert_eq!(second.alert.unwrap().id.as_str(), "a#2");
+    let repeat = submit(&engine, alert("a").webhook(5 * MINUTE)).await;
+    assert_eq!(repeat.disposition, Disposition::Repeated);
+    let base = repeat.alert.unwrap();
+    assert_eq!((base.id.as_str(), base.runs, base.count), ("a", 2, 3));
+    let over = submit(&engine, alert("a").resolved(world.log_now())).await;
+    assert_eq!((over.disposition, over.operation), (Disposition::Resolved, second.operation));
+    gate.open();
+    world.until_ended(second.operation.unwrap()).await;
+    world.judge().await;
+}
+
+/// A further run that joins something is known there by its own number, and is a delivery of the base id.
+#[tokio::test(start_paused = true)]
+async fn a_further_run_that_joins_is_counted_once_on_the_base_id() {
+    let world = World::new();
+    let gate = redress_testkit::Gate::new();
+    let script = Script::by({
+        let gate = gate.clone();
+        let first = redress_testkit::SequentialIds::nth(1);
+        move |key, _| if key.operation == first { Do::Succeed } else { Do::behind(&gate, Do::Succeed) }
+    });
+    let executor = world.executor(Policy::Rerun, script);
+    let strategy = world.strategy(&executor, 0).step(crate::world::step(&executor, 0).timeout(HOUR));
+    let engine = world.engine(&executor, strategy.cooldown(2 * MINUTE)).await;
+    let first = accept(&engine, alert("a").problem("p").webhook(5 * MINUTE)).await;
+    world.until_ended(first).await;
+    tokio::time::sleep(5 * MINUTE).await;
+    let other = accept(&engine, alert("b").problem("p").native()).await;
+    let joined = submit(&engine, alert("a").problem("p").webhook(5 * MINUTE)).await;
+    assert_eq!((joined.disposition, joined.operation), (Disposition::Joined, Some(other)));
+    let base = world.log.alert(&"a".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!((base.runs, base.count), (2, 2));
+    world.until(other, "counted it", |head| head.folded_request == 1).await;
+    let operation = world.fold(other).await;
+    let alerts: Vec<_> = operation.alerts.iter().map(|counted| counted.alert.id.as_str()).collect();
+    assert_eq!(alerts, ["b", "a#2"]);
+    gate.open();
+    world.until_ended(other).await;
     world.judge().await;
 }

@@ -32,6 +32,13 @@ async fn an_alert_over_a_limit_is_refused_with_the_limit() {
     assert!(what.ends_with("bytes; at most 1000 are taken"), "{what}");
     let what = refused(&engine, alert("original").with_original(&[b'x'; 1_000])).await;
     assert!(what.ends_with("bytes; at most 1000 are taken"), "{what}");
+    for which in [true, false] {
+        let mut long = alert("optional").native();
+        let (metric, action) = (&mut long.alert.metric, &mut long.alert.suggested_action);
+        *(if which { metric } else { action }) = Some("x".repeat(1_000));
+        let what = refused(&engine, long).await;
+        assert!(what.ends_with("bytes; at most 1000 are taken"), "{what}");
+    }
     let what = refused(&engine, labels(3).resolved(world.clock.now())).await;
     assert!(what.contains("at most 2"), "{what}");
     assert!(world.log.alert(&"labels".parse().unwrap()).await.unwrap().is_none(), "nothing was stored");

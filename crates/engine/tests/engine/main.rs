@@ -18,6 +18,7 @@ mod default_check;
 mod engines;
 mod escalation;
 mod faults;
+mod finder;
 mod holding;
 mod lease;
 mod outbox;

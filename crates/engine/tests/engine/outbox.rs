@@ -93,7 +93,8 @@ impl Obligations for BookEnds {
 }
 
 async fn engine(world: &World, books: &Books, pager: &Pager) -> Engine {
-    let executor = world.executor(Policy::Rerun, Script::new());
+    let slow = redress_testkit::Do::slowly(SECOND, redress_testkit::Do::Succeed);
+    let executor = world.executor(Policy::Rerun, Script::always(slow));
     // Hours go by here, and nothing hangs on looking often.
     let config = Config { poll: SECOND, ..Config::default() };
     let builder = world.builder().config(config).executor(books.clone()).escalation(pager.clone());
@@ -144,6 +145,7 @@ async fn what_keeps_failing_stays_owed_and_raises_one_alert() {
         (State::Skipped, Some("Redress does not remediate itself"))
     );
     assert_eq!((record.service.as_str(), record.count), ("redress", 1));
+    assert_eq!(Some(record.alert_since), world.head(id).await.ended_at, "when it was written");
     let calls = pager.calls();
     assert_eq!(calls.len(), 1, "{calls:?}");
     assert_eq!((calls[0].alert.as_str(), calls[0].state), (own.as_str(), State::Skipped));
@@ -166,7 +168,7 @@ async fn it_is_said_within_a_few_minutes() {
     world.until_ended(id).await;
     tokio::time::sleep(SECOND * 20).await;
     assert_eq!(pager.calls(), [], "not for a hiccup");
-    tokio::time::sleep(5 * MINUTE).await;
+    tokio::time::sleep(3 * MINUTE).await;
     assert_eq!(pager.calls().len(), 1);
     world.judge().await;
 }
@@ -421,5 +423,146 @@ async fn an_id_that_is_taken_already_does_not_silence_the_alert() {
     let calls = pager.calls();
     assert_eq!(calls.len(), 1, "{calls:?}");
     assert_eq!(calls[0].alert.as_str(), format!("{taken}-2"));
+    world.judge().await;
+}
+
+/// It was owed for long because nobody was there, not because it fails.
+#[tokio::test(start_paused = true)]
+async fn a_hiccup_after_a_long_time_away_calls_nobody() {
+    let world = World::new();
+    let pager = Pager::new();
+    let first = engine(&world, &Books::always(Try::Hangs), &pager).await;
+    let id = accept(&first, alert("a").native()).await;
+    world.until_ended(id).await;
+    first.shutdown().await;
+    tokio::time::sleep(HOUR).await;
+    let _second = engine(&world, &Books::that([Try::Fails]), &pager).await;
+    world.until(id, "was booked", |head| head.owed == 0).await;
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(pager.calls(), []);
+    world.judge().await;
+}
+
+/// So many at a time, whatever is owed.
+#[tokio::test(start_paused = true)]
+async fn only_so_many_are_under_way() {
+    let world = World::new();
+    let books = Books::always(Try::Hangs);
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let config = Config { outbox_at_work_max: 2, ..Config::default() };
+    let builder = world.builder().config(config).executor(books.clone()).obligations(BookEnds);
+    let engine = world.start(builder, &executor, world.strategy(&executor, 1)).await;
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(accept(&engine, alert(&format!("{n}")).service(&format!("s{n}")).native()).await);
+    }
+    tokio::time::sleep(20 * SECOND).await;
+    assert_eq!(books.seen().len(), 2);
+    books.does_henceforth(None);
+    for id in ids {
+        world.until(id, "was booked", |head| head.owed == 0).await;
+    }
+    world.judge().await;
+}
+
+/// The lease ended while it was being prepared: somebody else delivers it.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_delivered_when_the_lease_is_over() {
+    let world = World::new();
+    let books = Books::default();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let log = redress_testkit::FaultyLog::new(Arc::new(world.log.clone()));
+    let gate = redress_testkit::Gate::new();
+    let prepares = gate.clone();
+    log.hook(move |moment| match moment.method {
+        "entries" => redress_testkit::Act::Wait(prepares.clone()),
+        "renew_session" => redress_testkit::Act::Fail,
+        _ => redress_testkit::Act::GoOn,
+    });
+    // As long as it takes until it is prepared.
+    let config = Config { grace: HOUR, ..Config::default() };
+    let builder = world.builder_on(Arc::new(log.clone())).config(config).executor(books.clone());
+    let engine = world.start(builder.obligations(BookEnds), &executor, world.strategy(&executor, 1)).await;
+    let id = accept(&engine, alert("a").native()).await;
+    gate.reached().await;
+    engine.lost().await;
+    gate.open();
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(books.seen(), []);
+    assert_eq!(world.head(id).await.owed, 1);
+    world.judge().await;
+}
+
+/// What a call says: which row of which entry it is, about what, with what, and which try it is.
+#[tokio::test(start_paused = true)]
+async fn a_delivery_says_what_it_is_about() {
+    #[derive(Clone, Default)]
+    struct Copies(Arc<Mutex<Vec<Call>>>);
+
+    #[async_trait]
+    impl ActionExecutor for Copies {
+        fn name(&self) -> &str {
+            "copies"
+        }
+
+        fn in_doubt(&self) -> InDoubt<'_> {
+            InDoubt::Rerun
+        }
+
+        fn configuration(&self) -> serde_json::Value {
+            serde_json::json!({"to": "the archive"})
+        }
+
+        async fn execute(&self, call: &Call) -> Result<Output, action::Error> {
+            self.0.lock().unwrap().push(call.clone());
+            if call.try_number == 1 {
+                Err(action::Error::retryable("not yet"))
+            } else {
+                Ok(Output::new("kept"))
+            }
+        }
+    }
+
+    /// Two rows that anybody can read, and one that nobody can.
+    struct CopyEnds;
+
+    impl Obligations for CopyEnds {
+        fn owed(&self, operation: &Operation, _: &[Event]) -> Vec<Owe> {
+            if !operation.state.is_ended() || operation.alert.service == "redress" {
+                return Vec::new();
+            }
+            let contents: [&[u8]; 3] = [b"{\"n\":0}", b"{\"n\":1}", b"no JSON"];
+            let owe = |(n, content): (usize, &&[u8])| Owe {
+                executor: "copies".into(),
+                order_key: format!("copy {n}"),
+                content: Arc::from(*content),
+            };
+            contents.iter().enumerate().map(owe).collect()
+        }
+    }
+
+    let world = World::new();
+    let pager = Pager::new();
+    let copies = Copies::default();
+    let executor = world.executor(Policy::Rerun, Script::new());
+    let builder = world.builder().executor(copies.clone()).escalation(pager.clone()).obligations(CopyEnds);
+    let engine = world.start(builder, &executor, world.strategy(&executor, 1)).await;
+    let id = accept(&engine, alert("a").native()).await;
+    world.until_ended(id).await;
+    tokio::time::sleep(MINUTE).await;
+    let head = world.head(id).await;
+    let calls = copies.0.lock().unwrap().clone();
+    let mut seen: Vec<_> = calls.iter().map(|call| (call.key.to_string(), call.try_number)).collect();
+    seen.sort();
+    let key = |n: u32| format!("{id}:outbox:{}:{n}", head.seq);
+    assert_eq!(seen, [(key(0), 1), (key(0), 2), (key(1), 1), (key(1), 2)]);
+    for call in &calls {
+        assert_eq!((&call.target, call.fencing.epoch), (&head.target, head.epoch));
+        assert_eq!(*call.configuration, serde_json::json!({"to": "the archive"}));
+        assert_eq!(call.parameters["n"], call.key.step);
+    }
+    let states: Vec<_> = world.log.outbox_of(id).await.unwrap().iter().map(|row| row.state).collect();
+    assert_eq!(states, [OutboxState::Done, OutboxState::Done, OutboxState::Handed]);
+    assert_eq!(pager.calls().len(), 1, "{:?}", pager.calls());
     world.judge().await;
 }

@@ -1,10 +1,11 @@
 //! Stopping: what runs is settled or left so that the next engine knows what to do; nothing is in doubt without
 //! need; and stopping takes no longer than the grace period.
 
+use redress_engine::Config;
 use redress_engine::action::Policy;
 use redress_engine::fsm::State;
 use redress_engine::operation_log::OperationHistory as _;
-use redress_testkit::{Act, Do, Gate, Script, ScriptedCheck, See, When, alert::alert};
+use redress_testkit::{Act, Do, Gate, Script, ScriptedCheck, See, SequentialIds, When, alert::alert};
 
 use crate::world::{HOUR, MINUTE, SECOND, World, accept, timed};
 
@@ -222,4 +223,76 @@ async fn a_shutdown_that_is_dropped_ends_with_the_lease() {
     assert_eq!(world.log.status().await.unwrap().sessions, []);
     engine.lost().await;
     gate.open();
+}
+
+/// Nobody waits for the rest of its lease, and nobody takes it for one that acts.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_was_stopped_leaves_no_session_and_says_that_it_is_over() {
+    let world = World::new();
+    let script = Script::new().step(0, [Do::when_stopped(Do::slowly(SECOND / 2, Do::Succeed))]);
+    let executor = world.executor(Policy::Rerun, script);
+    let engine = world.engine(&executor, world.strategy(&executor, 1)).await;
+    let id = accept(&engine, alert("a").native()).await;
+    world.until(id, "was called", |_| world.calls(id, 1, 0) == 1).await;
+    assert!(engine.health().acts);
+    let mut stopping = std::pin::pin!(engine.shutdown());
+    assert!(futures_util::poll!(stopping.as_mut()).is_pending());
+    assert!(!engine.health().acts, "it settles what it can, and begins nothing");
+    let ((), took) = timed(stopping).await;
+    assert!(took <= SECOND, "{took:?}");
+    assert_eq!(world.log.status().await.unwrap().sessions, []);
+    tokio::time::timeout(SECOND / 10, engine.lost()).await.unwrap();
+    assert!(!engine.health().acts);
+    world.judge().await;
+}
+
+/// While one call takes all of the grace time, another engine goes on with the rest.
+#[tokio::test(start_paused = true)]
+async fn what_is_let_go_of_is_anothers_before_the_engine_has_stopped() {
+    let world = World::new();
+    let script = Script::by(|key, call| match (key.operation == SequentialIds::nth(1), call) {
+        (true, _) => Do::Hang,
+        (false, 1) => Do::Retry(None),
+        (false, _) => Do::Succeed,
+    });
+    let executor = world.executor(Policy::Halt, script);
+    let config = Config { grace: 8 * SECOND, ..Config::default() };
+    let builder = world.builder().config(config);
+    let first = world.start(builder, &executor, world.strategy(&executor, 1)).await;
+    let hangs = accept(&first, alert("a").native()).await;
+    let waits = accept(&first, alert("b").service("other").native()).await;
+    world.until(waits, "failed a try", |head| head.seq == 2).await;
+    let _second = world.engine(&executor, world.strategy(&executor, 1)).await;
+    let ((), took) = timed(async {
+        let mut stopping = std::pin::pin!(first.shutdown());
+        assert!(futures_util::poll!(stopping.as_mut()).is_pending());
+        tokio::select! {
+            () = stopping.as_mut() => panic!("it stopped before the other one had ended"),
+            ended = world.until_ended(waits) => assert_eq!(ended, State::Restored),
+        }
+        stopping.await;
+    })
+    .await;
+    assert!(took > 7 * SECOND, "{took:?}");
+    world.until_state(hangs, State::Suspended).await;
+    world.judge().await;
+}
+
+/// What is under way may be settled for as long as the lease surely lasts.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_that_is_dropped_settles_what_it_can() {
+    let world = World::new();
+    let script = Script::new().step(0, [Do::slowly(5 * SECOND, Do::Succeed)]);
+    let executor = world.executor(Policy::Halt, script);
+    let config = Config { grace: 8 * SECOND, ..Config::default() };
+    let builder = world.builder().config(config);
+    let engine = world.start(builder, &executor, world.strategy(&executor, 1)).await;
+    let id = accept(&engine, alert("a").native()).await;
+    world.until(id, "was called", |_| world.calls(id, 1, 0) == 1).await;
+    assert!(tokio::time::timeout(SECOND / 10, engine.shutdown()).await.is_err());
+    engine.lost().await;
+    let _next = world.engine(&executor, world.strategy(&executor, 1)).await;
+    let head = world.until(id, "ended or was suspended", |head| head.wake_at.is_none()).await;
+    assert_eq!(head.state, State::Restored, "{}", world.story(id).await);
+    world.judge().await;
 }

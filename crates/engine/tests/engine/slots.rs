@@ -50,6 +50,8 @@ async fn a_narrowed_slot_excludes_only_its_own() {
     let head = world.head(whole).await;
     assert_eq!(head.state, State::Skipped);
     assert!(head.reason.as_ref().unwrap().contains("\"shard\""), "{:?}", head.reason);
+    let empty = accept(&engine, of_shard("empty", "").native()).await;
+    assert_eq!(world.state(empty).await, State::Skipped, "an empty label names no shard");
     gate.open();
     for id in [one, two, waits] {
         assert_eq!(world.until_ended(id).await, State::Restored);

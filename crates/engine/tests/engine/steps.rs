@@ -207,3 +207,42 @@ async fn the_deadline_settles_what_runs_first() {
         world.judge().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_a_result_that_comes_too_late_no_more_is_kept_than_of_others() {
+    let world = World::new();
+    let gate = Gate::new();
+    let executor = world.executor(Policy::Halt, Script::new().step(0, [Do::behind(&gate, Do::Succeed)]));
+    let config = redress_engine::Config { output_bytes_max: 7, ..Default::default() };
+    let builder = world.builder().config(config);
+    let engine = world.start(builder, &executor, world.strategy(&executor, 1)).await;
+    let id = accept(&engine, alert("a").native()).await;
+    world.until_state(id, State::Suspended).await;
+    gate.open();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(world.log.late_results(id).await.unwrap()[0].said, "succeed");
+    world.judge().await;
+}
+
+/// What is asked to stop has no longer for that than its step has.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_asked_to_stop_keeps_its_limit() {
+    for stops in [true, false] {
+        let world = World::new();
+        let executor = world.executor(Policy::Halt, Script::new().step(0, [Do::Hang]));
+        let config = redress_engine::Config { grace: 5 * MINUTE, ..Default::default() };
+        let builder = world.builder().config(config);
+        let engine = world.start(builder, &executor, world.strategy(&executor, 1)).await;
+        let id = accept(&engine, alert("a").native()).await;
+        world.until(id, "was called", |_| world.calls(id, 1, 0) == 1).await;
+        let ((), took) = if stops {
+            timed(engine.shutdown()).await
+        } else {
+            world.cancel(id).await;
+            let (_, took) = timed(world.until_state(id, State::Suspended)).await;
+            ((), took)
+        };
+        assert!(took < 15 * SECOND, "{took:?}");
+        world.judge().await;
+    }
+}

@@ -39,10 +39,12 @@ async fn before_it_acts_it_says_what_it_waits_for_and_ends_with_its_waiting_limi
     let world = World::new();
     let executor = world.executor(Policy::Rerun, Script::new());
     let id = left_before_acting(&world, &executor).await;
+    let due = world.head(id).await.wake_at.unwrap();
     let _other = other(&world, &Pager::new()).await;
     let says = |reason: &Option<String>| reason.as_ref().is_some_and(|why| why.contains("executor do"));
     let (head, took) = timed(world.until(id, "said what it waits for", |head| says(&head.reason))).await;
     assert_eq!(head.state, State::Blocked);
+    assert!(head.updated_at >= due.plus(30 * SECOND), "for a lease it is left to whoever can run it");
     assert!(took < 2 * MINUTE, "{took:?}");
     tokio::time::sleep(20 * MINUTE).await;
     assert_eq!(world.head(id).await.seq, head.seq, "said once: {}", world.story(id).await);
@@ -96,7 +98,7 @@ async fn while_it_acts_a_person_is_called_once_and_decides() {
     assert_eq!(world.state(id).await, State::RollingBack, "an engine that has it may come back");
     let head = world.until_state(id, State::Suspended).await;
     assert!(head.reason.as_ref().unwrap().contains("executor do"), "{:?}", head.reason);
-    tokio::time::sleep(HOUR).await;
+    tokio::time::sleep(10 * MINUTE).await;
     assert_eq!(pager.calls().len(), 1, "{:?}", pager.calls());
     // It hears its verdict even here, and goes on where the part is.
     world.decide(id, Decision::DidNotHappen).await;
@@ -209,4 +211,25 @@ fn an_executor_that_panics_when_it_is_asked_is_missing() {
     registry.add_check(std::sync::Arc::new(world.check.clone()));
     let missing = registry.missing(&strategy.build().unwrap().plan().plan).unwrap();
     assert!(missing.starts_with("executor do: it panicked"), "{missing}");
+}
+
+/// An engine that cannot go on begins nothing, so that nobody after it is in doubt about what it began.
+#[tokio::test(start_paused = true)]
+async fn a_verdict_is_heard_where_nothing_can_be_begun() {
+    let world = World::new();
+    let executor = world.executor(Policy::Halt, Script::new().step(0, [Do::LoseReply]));
+    let strategy = || world.strategy(&executor, 2).deadline(6 * HOUR);
+    let first = world.engine(&executor, strategy()).await;
+    let id = accept(&first, alert("a").native()).await;
+    world.until_state(id, State::Suspended).await;
+    first.shutdown().await;
+    let other = other(&world, &Pager::new()).await;
+    world.decide(id, Decision::Happened).await;
+    world.until(id, "heard it", |head| head.folded_request == 1).await;
+    other.shutdown().await;
+    let _able = world.engine(&executor, strategy()).await;
+    let head = world.until(id, "ended or was suspended", |head| head.wake_at.is_none()).await;
+    assert_eq!(head.state, State::Restored, "{}", world.story(id).await);
+    assert_eq!((world.calls(id, 1, 0), world.calls(id, 1, 1)), (1, 1));
+    world.judge().await;
 }
