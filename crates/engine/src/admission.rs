@@ -85,21 +85,13 @@ async fn firing(shared: &Arc<Shared>, delivery: &Delivery) -> Result<Receipt, Su
                 seen_again(shared, &run).await;
                 return Ok(receipt);
             }
-            Err(Error::KnownAlert(known)) => {
-                let Some(next) = known_alert(shared, delivery, *known, &run).await? else {
-                    return Err(SubmitError::Unavailable(Error::Unavailable {
-                        what: "counting a repeat".into(),
-                        source: None,
-                    }));
-                };
-                match next {
-                    Known::Answered(receipt) => return Ok(receipt),
-                    Known::RunAgain(again) => {
-                        run = again;
-                        begin = Beginning::new(shared, delivery, &alert, &run);
-                    }
+            Err(Error::KnownAlert(known)) => match known_alert(shared, delivery, *known, &run).await? {
+                Known::Answered(receipt) => return Ok(receipt),
+                Known::RunAgain(again) => {
+                    run = again;
+                    begin = Beginning::new(shared, delivery, &alert, &run);
                 }
-            }
+            },
             Err(Error::Lost { claim: Claim::Fingerprint(_) | Claim::Sameness(_), holder }) => {
                 if let Some(receipt) = join(shared, delivery, &alert, &run, holder).await? {
                     if receipt.disposition == Disposition::Joined {
@@ -370,7 +362,7 @@ async fn known_alert(
     delivery: &Delivery,
     known: AlertRecord,
     run: &Run,
-) -> Result<Option<Known>, SubmitError> {
+) -> Result<Known, SubmitError> {
     let alert = &delivery.alert;
     if known.service != alert.service || known.alert_since != alert.alert_since {
         if delivery.source == Source::Native {
@@ -378,15 +370,15 @@ async fn known_alert(
             let (service, alert_since) = (alert.service.clone(), alert.alert_since);
             return Err(SubmitError::Conflict { known: Box::new(known), service, alert_since });
         }
-        return repeat(shared, &known.id, delivery, true).await.map(|receipt| Some(Known::Answered(receipt)));
+        return repeat(shared, &known.id, delivery, true).await.map(Known::Answered);
     }
     if let Source::Webhook { repeat_interval } = delivery.source
         && run.n == 1
         && let Some(next) = next_run(shared, &known, repeat_interval).await?
     {
-        return Ok(Some(Known::RunAgain(next)));
+        return Ok(Known::RunAgain(next));
     }
-    repeat(shared, &run.base, delivery, false).await.map(|receipt| Some(Known::Answered(receipt)))
+    repeat(shared, &run.base, delivery, false).await.map(Known::Answered)
 }
 
 /// The next run of an alert whose last run has ended, when this delivery is live and the run was a real one.

@@ -6,9 +6,11 @@ use redress_engine::fsm::State;
 use redress_engine::operation_log::event::Decision;
 use redress_engine::operation_log::{OperationLog as _, SessionId};
 use redress_engine::types::OperationId;
-use redress_testkit::{Crash, Do, Script, ScriptedCheck, ScriptedExecutor, See, SequentialIds, alert::alert};
+use redress_testkit::{
+    Crash, Do, Gate, Script, ScriptedCheck, ScriptedExecutor, See, SequentialIds, alert::alert,
+};
 
-use crate::world::{MINUTE, SECOND, World, step};
+use crate::world::{MINUTE, SECOND, World, accept, step};
 
 /// What is run, and how it must end.
 struct Case {
@@ -159,4 +161,28 @@ async fn an_engine_that_lost_its_lease_changes_nothing() {
     let report =
         redress_engine::operation_log::verify::verify(&world.log, &Default::default()).await.unwrap();
     assert!(report.is_clean());
+}
+
+/// A takeover reads an operation's entries a page at a time, and what it goes on with stands in the last.
+#[tokio::test(start_paused = true)]
+async fn an_operation_with_a_long_history_is_folded_whole() {
+    const JOINED: u64 = 1_010;
+    let world = World::new();
+    let (crash, gate) = (Crash::never(), Gate::new());
+    let executor = world.executor(Policy::Rerun, Script::new().step(0, [Do::behind(&gate, Do::Succeed)]));
+    let first = world.mortal(&crash, &executor, world.strategy(&executor, 2)).await;
+    let id = accept(&first, alert("a").native()).await;
+    for n in 1..=JOINED {
+        let joined = accept(&first, alert(&format!("a{n}")).native()).await;
+        assert_eq!(joined, id);
+        // One entry each.
+        world.until(id, "folded it", |head| head.seq > n).await;
+    }
+    crash.now();
+    gate.open();
+    let second = world.engine(&executor, world.strategy(&executor, 2)).await;
+    assert_eq!(world.until_ended(id).await, State::Restored, "{}", world.story(id).await);
+    assert_eq!(world.fold(id).await.alerts.len() as u64, JOINED + 1);
+    world.judge().await;
+    second.shutdown().await;
 }
