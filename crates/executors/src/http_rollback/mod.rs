@@ -3,11 +3,15 @@
 //! That API is not idempotent by itself, so this executor looks before it acts: the status is read before every
 //! request, after a `400` (which means both "nothing to roll back" and "already rolled back"), and by the probe
 //! when a reply was lost. What each status and each reply leads to stands in three small tables below; how the
-//! API is spoken is in `deployment`; how the URL is made is in [`template`].
+//! API is spoken is in `deployment`; what got no answer is remembered in `unanswered`; how the URL is made is in
+//! [`template`].
 
 mod deployment;
 mod status_check;
 pub mod template;
+mod unanswered;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redress_action::{ActionExecutor, Call, Error, InDoubt, Output, Probe, Probed};
@@ -16,10 +20,16 @@ use tokio::time::Instant;
 
 use self::deployment::{Deployment, Deployments, Seen, Status, Unnamed};
 use self::template::InvalidTemplate;
+use self::unanswered::Unanswered;
 use crate::egress::Egress;
 use crate::http::{Authentication, Failure, InvalidAuthentication, Reply};
 
 pub use status_check::DeploymentStatusCheck;
+
+const MAY_STILL_RUN: &str =
+    "it is not rolled back, but the request that got no answer may still be carried out";
+/// How often the status is read again while a request that got no answer may still be carried out.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Rolls the deployment named by the alert's label `deploy_id` back. Configuration: `{"url": template}`.
 ///
@@ -28,6 +38,7 @@ pub use status_check::DeploymentStatusCheck;
 #[derive(Clone, Debug)]
 pub struct HttpRollback {
     deployments: Deployments,
+    unanswered: Unanswered,
 }
 
 /// Why there can be no such executor. Holds no secret.
@@ -47,12 +58,12 @@ impl HttpRollback {
 
     /// An executor whose plans freeze `template`. Refuses one that cannot work and one whose host is not listed.
     pub fn new(template: &str, egress: Egress) -> Result<Self, InvalidRollback> {
-        Ok(Self { deployments: Deployments::new(template, egress)? })
+        Ok(Self { deployments: Deployments::new(template, egress)?, unanswered: Unanswered::default() })
     }
 
     /// Sends these credentials with every request.
     pub fn authenticated(self, authentication: Authentication) -> Result<Self, InvalidAuthentication> {
-        Ok(Self { deployments: self.deployments.authenticated(authentication)? })
+        Ok(Self { deployments: self.deployments.authenticated(authentication)?, ..self })
     }
 
     /// The check that reads the status of the same deployment with the same credentials.
@@ -119,6 +130,15 @@ impl HttpRollback {
     }
 }
 
+/// Whether the target is done with a request, or never had it. A gateway that got no answer does not know.
+fn is_over(replied: &Result<Reply, Failure>) -> bool {
+    match replied {
+        Ok(reply) => !matches!(reply.status.as_u16(), 502 | 504),
+        Err(Failure::Lost(_)) => false,
+        Err(Failure::Forbidden(_) | Failure::ConnectionRefused(_) | Failure::NotSent(_)) => true,
+    }
+}
+
 fn already(which: &Deployment) -> Output {
     Output::new(format!("deployment {} is already rolled back", which.shown))
 }
@@ -159,7 +179,12 @@ impl ActionExecutor for HttpRollback {
         if let Some(decided) = self.before(&which, seen) {
             return decided;
         }
-        match self.deployments.roll_back(call, &which, left()).await {
+        let sent = self.unanswered.sending(call.key);
+        let replied = self.deployments.roll_back(call, &which, left()).await;
+        if is_over(&replied) {
+            sent.answered();
+        }
+        match replied {
             Ok(reply) if reply.status.as_u16() == 400 => {
                 let refusal =
                     format!("rolling deployment {} back: {}", which.shown, self.deployments.describe(&reply));
@@ -182,13 +207,32 @@ impl ActionExecutor for HttpRollback {
 impl Probe for HttpRollback {
     /// Reads the deployment's status. What could not be read is `Unknown`, a refusal to let us read included: the
     /// rollback may have happened all the same, and credentials can be put right.
+    ///
+    /// While a request of ours that got no answer may still be carried out, a status from before the rollback says
+    /// nothing: it is read again until then, and what is left of `call.timeout` ends that as `Unknown`.
     async fn probe(&self, call: &Call) -> Probed {
         let which = match self.deployments.named_by(call) {
             Ok(which) => which,
             Err(Unnamed::Alert(reason)) => return Probed::Refused(reason.into()),
             Err(Unnamed::Configuration(reason)) => return Probed::Unknown(reason.into()),
         };
-        match self.deployments.read(call, &which, call.timeout).await {
+        let until = self.unanswered.until(call.key);
+        let give_up = Instant::now() + call.timeout;
+        let seen = loop {
+            let left = give_up.saturating_duration_since(Instant::now());
+            let seen = self.deployments.read(call, &which, left).await;
+            let now = Instant::now();
+            if !matches!(seen, Seen::Status(Status::Deploying | Status::Stop))
+                || until.is_none_or(|until| now >= until)
+            {
+                break seen;
+            }
+            if now + 2 * LOOK_AGAIN >= give_up {
+                return Probed::Unknown(MAY_STILL_RUN.into());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        };
+        match seen {
             Seen::Status(Status::Rollback) => Probed::Applied(already(&which)),
             Seen::Status(Status::Deploying | Status::Stop) => Probed::NotApplied,
             Seen::Status(status @ (Status::Completed | Status::Unrelease)) => {

@@ -13,6 +13,8 @@ use redress_action::Observation;
 use serde_json::json;
 
 use super::*;
+use redress_types::EffectKey;
+
 use crate::http::Secret;
 use crate::testing::server::{Answer, Seen as Request, Server};
 use crate::testing::{call_with, with_deploy_id};

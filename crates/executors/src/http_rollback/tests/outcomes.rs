@@ -165,6 +165,58 @@ async fn a_lost_reply_is_unknown_and_the_probe_finds_what_happened() {
     assert_eq!(server.count("POST"), 1);
 }
 
+/// A request that we gave up is not taken back: what the status says at once is not what came of it.
+#[tokio::test]
+async fn what_got_no_answer_may_still_be_carried_out() {
+    let deploying = || status("deploying");
+    for lost in [Answer::Hang, Answer::Drop, Answer::Json(502, json!({})), Answer::Json(504, json!({}))] {
+        let gets = vec![deploying(), deploying(), status("rollback")];
+        let (server, rollback, call) = system(gets, vec![lost.clone()]).await;
+        let run = tokio::spawn({
+            let (rollback, call) = (rollback.clone(), call.clone());
+            async move { told(rollback.execute(&call).await).0 }
+        });
+        server.arrived(2).await;
+        if matches!(lost, Answer::Hang) {
+            // As the engine does, when the grace time of a cancel has passed.
+            run.abort();
+            assert!(run.await.unwrap_err().is_cancelled());
+        } else {
+            assert_eq!(run.await.unwrap(), "unknown");
+        }
+        assert_eq!(probed(&rollback.probe(&call).await), "applied", "{lost:?}");
+        assert_eq!(server.count("POST"), 1);
+    }
+}
+
+#[tokio::test]
+async fn that_it_may_still_run_ends() {
+    let (server, rollback, mut call) = system(vec![status("deploying")], vec![Answer::Drop]).await;
+    assert_eq!(told(rollback.execute(&call).await).0, "unknown");
+    call.timeout = Duration::from_millis(700);
+    assert_eq!(probed(&rollback.probe(&call).await), "unknown");
+    // Nobody else's request is waited for.
+    let other = Call { key: EffectKey { step: call.key.step + 1, ..call.key }, ..call.clone() };
+    let seen = server.seen().len();
+    assert_eq!(probed(&rollback.probe(&other).await), "not applied");
+    tokio::time::pause();
+    tokio::time::advance(unanswered::MAY_RUN).await;
+    tokio::time::resume();
+    assert_eq!(probed(&rollback.probe(&call).await), "not applied");
+    assert_eq!(server.seen().len(), seen + 2);
+}
+
+#[tokio::test]
+async fn what_was_answered_runs_no_longer() {
+    for (code, says) in [(500, "unknown"), (429, "retryable")] {
+        let answer = Answer::Json(code, json!({}));
+        let (server, rollback, call) = system(vec![status("deploying")], vec![answer]).await;
+        assert_eq!(told(rollback.execute(&call).await).0, says);
+        assert_eq!(probed(&rollback.probe(&call).await), "not applied");
+        assert_eq!(server.count("GET"), 2, "{code}");
+    }
+}
+
 #[tokio::test]
 async fn a_silent_server_is_unknown_once_it_has_the_request() {
     let (server, rollback, call) = system(vec![status("deploying")], vec![Answer::Hang]).await;
