@@ -28,20 +28,16 @@ pub(crate) struct Taken {
 }
 
 /// Whether the statement can take it at all. What it cannot is rare: a standing that waits for a claim, a further
-/// run of an alert id, a beginning that is the end, an ending that takes something.
+/// run of an alert id, an ending that takes something.
 pub(crate) fn fits(append: &Append) -> bool {
     let one_of = |kind| append.claims.iter().filter(|claim| claim.kind() == kind).count() <= 1;
-    let begins = match &append.begin {
-        Some(begin) => {
-            append.expected_seq == 0
-                && append.ends.is_none()
-                && append.standing.folded_request == 0
-                && begin.alert.base == begin.alert.id
-        }
-        // What an append takes is not there yet for the parts that free what an ending had.
-        None => append.ends.is_none() || (append.claims.is_empty() && append.conditions.budgets.is_empty()),
-    };
+    let begins = append.begin.as_ref().is_none_or(|begin| {
+        append.expected_seq == 0 && append.standing.folded_request == 0 && begin.alert.base == begin.alert.id
+    });
+    // What an append takes is not there yet for the parts that free what an ending had.
+    let ends = append.ends.is_none() || (append.claims.is_empty() && append.conditions.budgets.is_empty());
     begins
+        && ends
         && is_coherent(append).is_ok()
         && append.standing.waits_on.is_none()
         && ["fingerprint", "sameness", "slot"].into_iter().all(one_of)
@@ -77,7 +73,7 @@ pub(crate) async fn run(
     let form = if !(owes.is_empty() && pays.is_empty() && bars.budgets.n.is_empty()) {
         Form::Owing
     } else if !begins.is_empty() {
-        if all.follow() { Form::Full } else { Form::Beginning }
+        if all.follow() || rights.are_freed() { Form::Full } else { Form::Beginning }
     } else if rights.are_taken() || !bars.is_empty() {
         Form::Following
     } else if rights.are_freed() {

@@ -237,12 +237,12 @@ macro_rules! heads {
         concat!(
             ", heads as (
              insert into operations (position, id, name, seq, hash, state, epoch, session, wake_at, held_until,
-                 folded_request, owed, updated_at, reason, accepted_at, environment, service, strategy, plan,
+                 folded_request, owed, updated_at, ended_at, reason, accepted_at, environment, service, strategy, plan,
                  fingerprint, level, title, format, machine)
              select f.position, $5[f.n], $33[f.k], 1, substring($7, f.n * 32 - 31, 32), $10[f.n],
                  $6[f.n], case when $14[f.n] then $2 end, $12[f.n], $13[f.n], 0, ",
             $owes,
-            ", $11[f.n], $15[f.n], $11[f.n], $34[f.k], $35[f.k], $36[f.k], $37[f.k], $41[f.k], $38[f.k], $39[f.k],
+            ", $11[f.n], case when $23[f.n] then $11[f.n] end, $15[f.n], $11[f.n], $34[f.k], $35[f.k], $36[f.k], $37[f.k], $41[f.k], $38[f.k], $39[f.k],
                  $16[f.n], $17[f.n]
              from begun f
          ), known as (
@@ -476,7 +476,7 @@ const FOLLOWING: &str = concat!(
     " select n, position, inbox, (select count(*) from woken) from placed"
 );
 
-/// Everything begins, and nothing owes.
+/// Everything begins, and nothing ends or owes.
 const BEGINNING: &str = concat!(
     "with ",
     barred!(""),
@@ -509,7 +509,7 @@ pub(crate) enum Form {
     Ending,
     /// Nothing begins, owes or asks for a budget.
     Following,
-    /// Nothing follows, owes or asks for a budget, and no payload lies beside an entry.
+    /// Nothing follows, ends, owes or asks for a budget, and no payload lies beside an entry.
     Beginning,
     /// Nothing owes or asks for a budget, and no payload lies beside an entry.
     Full,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::Schema;
 use redress_operation_log::conformance::Whole;
-use redress_operation_log::conformance::fixture::{TestClock, Writer, refused};
+use redress_operation_log::conformance::fixture::{TestClock, Writer, refused, skipped};
 use redress_operation_log::conformance::life::{LEASE, NOW, begin, rest, writer};
 use redress_operation_log::record::{
     Append, Budget, Claim, ClaimRequest, Ending, Owe, Payload, Post, Request, Switch,
@@ -27,6 +27,7 @@ enum Kind {
     Claim,
     Begin,
     BeginAndGoOn,
+    BeginAndEnd,
     Owe,
 }
 
@@ -58,6 +59,13 @@ async fn of_operations_that_begin() {
 #[ignore = "needs Postgres: ./test runs it"]
 async fn of_some_that_begin_and_some_that_go_on() {
     alike(Kind::BeginAndGoOn).await;
+}
+
+/// What is skipped begins and ends in one: an alert of no service, or one that only informs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Postgres: ./test runs it"]
+async fn of_some_that_end_where_they_begin() {
+    alike(Kind::BeginAndEnd).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -332,10 +340,10 @@ impl Scene {
     /// The batch.
     fn appends(&self, kind: Kind) -> Vec<Append> {
         let mut all = Vec::new();
-        if kind != Kind::Begin {
+        if !matches!(kind, Kind::Begin | Kind::BeginAndEnd) {
             all.extend(self.that_go_on());
         }
-        if !matches!(kind, Kind::Begin | Kind::GoOn) {
+        if !matches!(kind, Kind::Begin | Kind::BeginAndEnd | Kind::GoOn) {
             all.extend(self.that_end());
         }
         if matches!(kind, Kind::Claim | Kind::BeginAndGoOn | Kind::Owe) {
@@ -344,9 +352,32 @@ impl Scene {
         if kind >= Kind::Begin {
             all.extend(self.that_begin());
         }
+        if kind >= Kind::BeginAndEnd {
+            all.extend(self.that_begin_and_end());
+        }
         if kind == Kind::Owe {
             all.extend(self.that_owe());
         }
+        all
+    }
+
+    fn skipped_at_once(&self, number: u64) -> Append {
+        let mut writer = writer(self.session, BEGINNING + number);
+        writer.target.service = format!("service {}", BEGINNING + number);
+        let mut append = writer.begin(NOW, vec![skipped()]);
+        append.standing.reason = Some(format!("skipped {number}"));
+        append
+    }
+
+    fn that_begin_and_end(&self) -> Vec<Append> {
+        let mut all: Vec<_> = (20..26).map(|number| self.skipped_at_once(number)).collect();
+        let hold = |key: &str, seconds| Some((key.to_owned(), later(seconds)));
+        all[0].ends = Some(Ending { hold: hold("rest", 40), refund: false });
+        all[1].ends = Some(Ending { hold: hold("hold 1", 2), refund: true });
+        all[2].begin.as_mut().unwrap().alert.id = "alert-1".parse().unwrap();
+        all[3].conditions.holds = vec!["hold 2".into()];
+        all[4].conditions.switches = vec!["off".into()];
+        all[5].versions.table += 1;
         all
     }
 
@@ -441,6 +472,8 @@ impl Scene {
         all[1].conditions.budgets = vec![budget("shared", 2), budget("budget 5", 1)];
         all[2].conditions.budgets = vec![budget("shared", 2)];
         all[2].outbox = vec![owe("three")];
+        all.push(self.skipped_at_once(26));
+        all[3].outbox = vec![owe("four")];
         all
     }
 
