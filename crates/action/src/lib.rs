@@ -154,7 +154,8 @@ pub enum Policy {
 pub enum Probed {
     /// It did: the step succeeded, nothing is called.
     Applied(Output),
-    /// It did not: the step may be called under its key.
+    /// It did not, and it will not: the step may be called under its key. "Not yet" is no such answer while the target
+    /// may still be at work on an earlier call; that one was given up, which takes nothing back.
     NotApplied,
     /// It did not, and calling would be refused for ever: the step fails for good.
     Refused(Cow<'static, str>),
