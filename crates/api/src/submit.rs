@@ -1,11 +1,12 @@
 //! Submits the alerts of one request together, and answers when each of them is durable or refused.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{StreamExt as _, stream};
 use redress_engine::{Receipt, SubmitError};
 use redress_operation_log::AlertRecord;
-use redress_types::{Delivery, Status, WithCauses};
+use redress_types::{AlertId, Delivery, Status, WithCauses};
 use tokio::time::Instant;
 
 use crate::error::Error;
@@ -26,7 +27,8 @@ pub(crate) enum Became {
 
 /// Submits all of them, many at a time, in the order in which they were sent. Answers in that order.
 ///
-/// What a source says is over comes after what it says is wrong. Once one alert cannot be made durable, those that
+/// Those of one id wait for each other: the first is the alert, whatever the later ones say. What a source says is
+/// over comes after what it says is wrong. Once one alert cannot be made durable, those that
 /// were not sent yet are not tried: the sender sends all of them again, and those that were taken are then repeats.
 pub(crate) async fn submit(state: &State, deliveries: Vec<Delivery>) -> Vec<Became> {
     let until = Instant::now() + state.limits.submit_timeout;
@@ -37,14 +39,42 @@ pub(crate) async fn submit(state: &State, deliveries: Vec<Delivery>) -> Vec<Beca
         .partition(|(_, delivery)| matches!(delivery.status, Status::Firing));
     let mut became = Vec::with_capacity(firing.len() + over.len());
     for part in [firing, over] {
-        let submits = part.into_iter().map(|(place, delivery)| {
-            let broken = &broken;
-            async move { (place, one(state, delivery, until, broken).await) }
-        });
-        became.extend(stream::iter(submits).buffered(state.limits.submits_max).collect::<Vec<_>>().await);
+        let submits = by_id(part).into_iter().map(|alerts| in_turn(state, alerts, until, &broken));
+        let submitted = stream::iter(submits).buffered(state.limits.submits_max).collect::<Vec<_>>().await;
+        became.extend(submitted.into_iter().flatten());
     }
     became.sort_by_key(|(place, _)| *place);
     became.into_iter().map(|(_, became)| became).collect()
+}
+
+/// A delivery, and which of the request's it is.
+type Placed = (usize, Delivery);
+
+/// Those of each id together, in their order; ids by their first one.
+fn by_id(deliveries: Vec<Placed>) -> Vec<Vec<Placed>> {
+    let mut groups: Vec<Vec<Placed>> = Vec::with_capacity(deliveries.len());
+    let mut known: HashMap<AlertId, usize> = HashMap::with_capacity(deliveries.len());
+    for (place, delivery) in deliveries {
+        let at = *known.entry(delivery.alert.id.clone()).or_insert(groups.len());
+        match groups.get_mut(at) {
+            Some(group) => group.push((place, delivery)),
+            None => groups.push(vec![(place, delivery)]),
+        }
+    }
+    groups
+}
+
+async fn in_turn(
+    state: &State,
+    alerts: Vec<Placed>,
+    until: Instant,
+    broken: &AtomicBool,
+) -> Vec<(usize, Became)> {
+    let mut became = Vec::with_capacity(alerts.len());
+    for (place, delivery) in alerts {
+        became.push((place, one(state, delivery, until, broken).await));
+    }
+    became
 }
 
 async fn one(state: &State, delivery: Delivery, until: Instant, broken: &AtomicBool) -> Became {

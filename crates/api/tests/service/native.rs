@@ -62,12 +62,42 @@ async fn a_list_is_answered_in_its_order() {
     let alerts = answer.json()["alerts"].as_array().unwrap().clone();
     let ids: Vec<_> = alerts.iter().map(|alert| alert["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["a", "b", "a", "c"]);
-    let mut twice = [alerts[0]["status"].as_str().unwrap(), alerts[2]["status"].as_str().unwrap()];
-    twice.sort_unstable();
-    assert_eq!(twice, ["accepted", "repeated"]);
+    assert_eq!((&alerts[0]["status"], &alerts[2]["status"]), (&json!("accepted"), &json!("repeated")));
     assert_eq!(alerts[3]["operation"]["state"], "skipped");
     let none = world.post(ALERTS, "[]").await;
     assert_eq!((none.status, none.json()), (202, json!({"alerts": []})));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_one_id_the_first_in_the_list_is_the_alert() {
+    let world = World::new().await;
+    for round in 0..20 {
+        let (id, other) = (format!("a{round}"), format!("b{round}"));
+        let list = [
+            message(&id, &format!("first{round}")),
+            message(&other, &format!("other{round}")),
+            message(&id, &format!("second{round}")),
+            message(&id, &format!("first{round}")),
+            message(&id, &format!("first{round}")),
+        ];
+        let answer = world.post(ALERTS, json!(list).to_string()).await;
+        assert_eq!(answer.status, 409);
+        let alerts = answer.json()["error"]["details"]["alerts"].as_array().unwrap().clone();
+        let became: Vec<_> = alerts.iter().map(|alert| (&alert["status"], &alert["count"])).collect();
+        let (accepted, repeated) = (json!("accepted"), json!("repeated"));
+        assert_eq!(
+            became,
+            [
+                (&accepted, &json!(1)),
+                (&accepted, &json!(1)),
+                (&json!("conflict"), &Value::Null),
+                (&repeated, &json!(2)),
+                (&repeated, &json!(3)),
+            ],
+            "round {round}"
+        );
+        assert_eq!(alerts[2]["known"]["service"], format!("first{round}"));
+    }
 }
 
 #[tokio::test]
