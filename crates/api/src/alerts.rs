@@ -34,7 +34,7 @@ pub(crate) async fn alerts(
         }
     }
     let ids: Vec<AlertId> = parsed.deliveries.iter().map(|delivery| delivery.alert.id.clone()).collect();
-    let became = submit::submit(&state, parsed.deliveries).await;
+    let became = submit::submit(&state, parsed.deliveries).await?;
     if let Some(error) = submit::unavailable(&state, &became) {
         return Err(error);
     }

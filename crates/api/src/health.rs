@@ -152,7 +152,10 @@ impl Dependency for EngineHealth {
     }
 
     async fn check(&self) -> Condition {
-        let Some(engine) = self.door.health() else { return Condition::down("no engine is at work here") };
+        let engine = match self.door.engine() {
+            Ok(engine) => engine.health(),
+            Err(nowhere) => return Condition::down(nowhere.to_string()),
+        };
         let condition = match (&engine.refuses, engine.acts) {
             (Some(why), _) => Condition::down(why.clone()),
             (None, false) => Condition::down("it may not act: it is stopping, or its lease may be over"),

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{StreamExt as _, stream};
-use redress_engine::{Receipt, SubmitError};
+use redress_engine::{Engine, Receipt, SubmitError};
 use redress_operation_log::AlertRecord;
 use redress_types::{AlertId, Delivery, Status, WithCauses};
 use tokio::time::Instant;
 
+use crate::door::{self, Nowhere};
 use crate::error::Error;
 use crate::service::State;
 
@@ -30,7 +31,14 @@ pub(crate) enum Became {
 /// Those of one id wait for each other: the first is the alert, whatever the later ones say. What a source says is
 /// over comes after what it says is wrong. Once one alert cannot be made durable, those that
 /// were not sent yet are not tried: the sender sends all of them again, and those that were taken are then repeats.
-pub(crate) async fn submit(state: &State, deliveries: Vec<Delivery>) -> Vec<Became> {
+///
+/// # Errors
+/// When there are some, and no engine that they could be sent to.
+pub(crate) async fn submit(state: &State, deliveries: Vec<Delivery>) -> Result<Vec<Became>, Error> {
+    if deliveries.is_empty() {
+        return Ok(Vec::new());
+    }
+    let engine = state.door.engine().map_err(|nowhere| without_engine(state, nowhere, deliveries.len()))?;
     let until = Instant::now() + state.limits.submit_timeout;
     let broken = AtomicBool::new(false);
     let (firing, over): (Vec<_>, Vec<_>) = deliveries
@@ -39,12 +47,12 @@ pub(crate) async fn submit(state: &State, deliveries: Vec<Delivery>) -> Vec<Beca
         .partition(|(_, delivery)| matches!(delivery.status, Status::Firing));
     let mut became = Vec::with_capacity(firing.len() + over.len());
     for part in [firing, over] {
-        let submits = by_id(part).into_iter().map(|alerts| in_turn(state, alerts, until, &broken));
+        let submits = by_id(part).into_iter().map(|alerts| in_turn(&engine, alerts, until, &broken));
         let submitted = stream::iter(submits).buffered(state.limits.submits_max).collect::<Vec<_>>().await;
         became.extend(submitted.into_iter().flatten());
     }
     became.sort_by_key(|(place, _)| *place);
-    became.into_iter().map(|(_, became)| became).collect()
+    Ok(became.into_iter().map(|(_, became)| became).collect())
 }
 
 /// A delivery, and which of the request's it is.
@@ -65,23 +73,23 @@ fn by_id(deliveries: Vec<Placed>) -> Vec<Vec<Placed>> {
 }
 
 async fn in_turn(
-    state: &State,
+    engine: &Engine,
     alerts: Vec<Placed>,
     until: Instant,
     broken: &AtomicBool,
 ) -> Vec<(usize, Became)> {
     let mut became = Vec::with_capacity(alerts.len());
     for (place, delivery) in alerts {
-        became.push((place, one(state, delivery, until, broken).await));
+        became.push((place, one(engine, delivery, until, broken).await));
     }
     became
 }
 
-async fn one(state: &State, delivery: Delivery, until: Instant, broken: &AtomicBool) -> Became {
+async fn one(engine: &Engine, delivery: Delivery, until: Instant, broken: &AtomicBool) -> Became {
     if broken.load(Ordering::Relaxed) {
         return Became::Unavailable;
     }
-    let submitted = tokio::time::timeout_at(until, state.door.submit(delivery)).await;
+    let submitted = tokio::time::timeout_at(until, door::submit(engine, delivery)).await;
     let unavailable = |why: &str| {
         if !broken.swap(true, Ordering::Relaxed) {
             tracing::warn!(why, "an alert could not be made durable");
@@ -101,6 +109,13 @@ async fn one(state: &State, delivery: Delivery, until: Instant, broken: &AtomicB
         }
         Err(_) => unavailable("no answer in time"),
     }
+}
+
+fn without_engine(state: &State, nowhere: Nowhere, alerts: usize) -> Error {
+    tracing::warn!(why = %nowhere, alerts, "alerts were not taken");
+    state.counted.unavailable();
+    let details = serde_json::json!({"alerts": alerts, "not_durable": alerts});
+    Error::Unavailable { message: format!("{nowhere}; send the whole request again"), details }
 }
 
 /// The answer when at least one alert is not known to be durable.

@@ -42,7 +42,7 @@ pub(crate) async fn webhook(
         deliveries.extend(left_out);
     }
     let fires = deliveries.iter().any(|delivery| matches!(delivery.status, Status::Firing));
-    let became = submit::submit(&state, deliveries).await;
+    let became = submit::submit(&state, deliveries).await?;
     answer(&state, &became, fires)
 }
 

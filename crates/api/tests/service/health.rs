@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use redress_api::{Condition, Dependency, Limits};
-use redress_testkit::Act;
+use redress_api::{Condition, Dependency, Door, EngineHealth, Limits, Service};
+use redress_engine::operation_log::{MemoryLog, OperationHistory};
+use redress_testkit::{Act, TestClock};
 use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
+use crate::client::{Ask, Connection};
 use crate::openapi::has_the_fields_of;
-use crate::world::World;
+use crate::webhook::body;
+use crate::world::{WEBHOOK, World};
 
 struct Redis(Condition);
 
@@ -87,5 +92,39 @@ async fn an_engine_that_stopped_or_is_not_there_is_not_ready() {
     assert_eq!((answer.status, &answer.json()["dependencies"]["engine"]["status"]), (503, &json!("down")));
     world.door.close();
     let answer = world.get("/readyz").await;
-    assert_eq!(answer.json()["dependencies"]["engine"]["message"], "no engine is at work here");
+    assert_eq!(answer.json()["dependencies"]["engine"]["message"], "no engine is at work here now");
+}
+
+#[tokio::test]
+async fn before_the_first_engine_it_says_that_it_is_starting() {
+    let clock = TestClock::new();
+    let history: Arc<dyn OperationHistory> = Arc::new(MemoryLog::new(Arc::new(clock.clone())));
+    let door = Door::closed();
+    let engine = EngineHealth::new(door.clone(), Arc::clone(&history));
+    let service = Service::new(door.clone(), history, Arc::new(clock)).dependency(Arc::new(engine));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut connection = Connection::open(listener.local_addr().unwrap()).await;
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(service.serve(listener, stop.clone()));
+    let alert = r#"{"id":"a","service":"s","alert_since":"2026-01-01T00:00:00Z"}"#;
+    let webhook = body(&[("shop", 1, "firing")]).to_string();
+    for (path, body) in [("/v1/alerts", alert), (WEBHOOK, &webhook)] {
+        let answer = connection.ask(&Ask::post(path, body)).await;
+        assert_eq!((answer.status, answer.code().as_str()), (503, "UNAVAILABLE"));
+        assert_eq!(
+            answer.message(),
+            "the service is starting: no engine is at work here yet; send the whole request again"
+        );
+        assert_eq!(answer.json()["error"]["details"]["not_durable"], 1);
+    }
+    let ready = connection.ask(&Ask::get("/readyz")).await.json();
+    let said = &ready["dependencies"]["engine"]["message"];
+    assert_eq!(said, "the service is starting: no engine is at work here yet");
+    assert_eq!(ready["intake"]["unavailable"], 2);
+    // Later it is not starting any more, whatever became of its engine.
+    door.close();
+    let answer = connection.ask(&Ask::post("/v1/alerts", alert)).await;
+    assert_eq!(answer.message(), "no engine is at work here now; send the whole request again");
+    stop.cancel();
+    serving.await.unwrap();
 }

@@ -24,7 +24,7 @@ fn case(name: &str) -> &'static str {
 }
 
 /// A body with these alerts: name, fingerprint's last digit, status.
-fn body(alerts: &[(&str, u8, &str)]) -> Value {
+pub fn body(alerts: &[(&str, u8, &str)]) -> Value {
     let alerts = alerts.iter().map(|(service, digit, status)| {
         let ends_at = if *status == "firing" { "0001-01-01T00:00:00Z" } else { "2026-01-01T00:00:00Z" };
         json!({"status": status, "labels": {"alertname": "Down", "service": service, "instance": digit.to_string()},
