@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::body;
 use crate::error::Error;
+use crate::query::Query;
 use crate::service::State;
 use crate::submit::{self, Became};
 
@@ -24,7 +25,10 @@ pub(crate) async fn alerts(
 ) -> Result<(StatusCode, Json<Value>), Error> {
     state.alerts_access.check(request.headers())?;
     not_from_a_page(request.headers())?;
+    let asked = Query::read(request.uri(), &[]);
     let whole = body::read(&state, request).await?;
+    // Refused only now: the connection can then be used again.
+    asked?;
     let parsed = parse_alerts(&whole.bytes, &state.options())?;
     match parsed.kind {
         Kind::Message | Kind::Messages => {}

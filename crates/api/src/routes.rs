@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
 
 use crate::error::Error;
+use crate::query::Query;
 use crate::service::State;
 use crate::{OPENAPI, alerts, around, health, issues, operations, webhook};
 
@@ -51,6 +53,7 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .with_state(state)
 }
 
-async fn openapi() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], OPENAPI)
+async fn openapi(uri: Uri) -> Result<impl IntoResponse, Error> {
+    Query::read(&uri, &[])?;
+    Ok(([(CONTENT_TYPE, "application/json")], OPENAPI))
 }

@@ -15,6 +15,8 @@ use crate::submit::{self, Became};
 use crate::{alerts, body, pull};
 
 /// Takes a webhook body: all or nothing when it is malformed, answered when every alert of it is durable.
+///
+/// Its query is not looked at: Alertmanager does not send again what is answered 400, and the alerts would be lost.
 pub(crate) async fn webhook(
     Shared(state): Shared<Arc<State>>,
     request: Request,

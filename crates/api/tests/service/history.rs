@@ -93,6 +93,7 @@ async fn a_bad_query_is_refused_by_name() {
         ("/v1/operations/%ff", "id"),
         ("/v1/operations/x/log?limit=x", "limit"),
         ("/readyz?verbose=1", "verbose"),
+        ("/openapi.json?v=1", "v"),
     ];
     for (path, named) in cases {
         let answer = world.get(path).await;

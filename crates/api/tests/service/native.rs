@@ -4,7 +4,7 @@ use redress_engine::operation_log::OperationHistory as _;
 use redress_testkit::{Act, Do, Gate, Script};
 use serde_json::{Value, json};
 
-use crate::client::Ask;
+use crate::client::{Ask, Connection};
 use crate::openapi::has_the_fields_of;
 use crate::world::World;
 
@@ -131,6 +131,19 @@ async fn bad_messages_are_refused_whole_and_name_field_and_index() {
         assert!(answer.body.len() < 4_096, "an answer never repeats what was sent at length");
     }
     assert!(world.operations().await.is_empty(), "nothing of a refused payload is stored");
+}
+
+#[tokio::test]
+async fn a_query_is_refused_and_nothing_is_taken() {
+    let world = World::new().await;
+    let mut connection = Connection::open(world.address).await;
+    let padded = format!("{}{}", message("a", "shop"), " ".repeat(1_000_000));
+    let answer = connection.ask(&Ask::post(format!("{ALERTS}?dry_run=1"), padded)).await;
+    assert_eq!((answer.status, answer.code().as_str()), (400, "INVALID_PARAMETER"));
+    assert!(answer.message().contains("dry_run"), "{}", answer.message());
+    assert!(world.operations().await.is_empty());
+    let answer = connection.ask(&Ask::post(format!("{ALERTS}?"), message("a", "shop").to_string())).await;
+    assert_eq!(answer.status, 202, "on the same connection");
 }
 
 #[tokio::test]

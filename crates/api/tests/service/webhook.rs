@@ -51,6 +51,15 @@ async fn what_a_real_alertmanager_sent_is_taken_once() {
 }
 
 #[tokio::test]
+async fn a_query_loses_no_alert_and_no_probe() {
+    let world = World::new().await;
+    let asked = format!("{WEBHOOK}?team=shop&%ff");
+    let answer = world.post(&asked, body(&[("shop", 1, "firing")]).to_string()).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({"ok": true, "created": 1})));
+    assert_eq!(world.get("/healthz?from=balancer").await.status, 200);
+}
+
+#[tokio::test]
 async fn each_alert_counts_by_its_own_status() {
     let world = World::new().await;
     let answer = world.post(WEBHOOK, case("mixed")).await;
