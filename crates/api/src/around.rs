@@ -5,8 +5,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, X_CONTENT_TYPE_OPTIONS};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
@@ -15,6 +16,7 @@ use tracing::Instrument as _;
 
 use crate::error::Error;
 use crate::routes::HEALTHZ;
+use crate::serve::HEAD_BYTES_MAX;
 use crate::service::State;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -48,6 +50,10 @@ pub(crate) async fn around(
 }
 
 async fn answered(state: &State, path: &str, request: Request, next: Next) -> Response {
+    if head_bytes(&request) > HEAD_BYTES_MAX {
+        // As the parser answers a head that does not fit its buffer.
+        return (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, [(CONNECTION, "close")]).into_response();
+    }
     let place = match state.requests.try_acquire() {
         Ok(place) => Some(place),
         // Whoever asks whether the process lives must not be told that it is busy.
@@ -72,6 +78,19 @@ async fn answered(state: &State, path: &str, request: Request, next: Next) -> Re
             Error::unavailable("it took too long; send the request again").into_response()
         }
     }
+}
+
+/// The bytes of a request's head, written without a blank more than needed.
+fn head_bytes(request: &Request) -> usize {
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or("", PathAndQuery::as_str).len();
+    // Only a proxy is sent the whole address: `http://authority/path`.
+    let scheme = uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let first = request.method().as_str().len() + scheme + authority + path + "  HTTP/1.1\r\n".len();
+    let lines = request.headers().iter();
+    let lines: usize = lines.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    first + lines + "\r\n".len()
 }
 
 /// The client's own id, when it may stand in a log and in a header.

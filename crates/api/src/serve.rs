@@ -17,8 +17,11 @@ use tokio_util::sync::CancellationToken;
 use crate::limits::Limits;
 use crate::stall::Unstalled;
 
-/// The most of a request's head that is kept, in bytes.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// The most bytes that a request's head may have. The parser refuses only what does not fit its buffer, which may be
+/// twice as much; `around` refuses the rest.
+pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// The most header lines that a request may have.
+const HEAD_LINES_MAX: usize = 100;
 /// How long is waited when no connection can be accepted (no file descriptors left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -83,6 +86,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEAD_LINES_MAX)
         .serve_connection(stream, TowerToHyperService::new(app));
     let mut served = pin!(served);
     let ended = tokio::select! {

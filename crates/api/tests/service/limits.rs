@@ -131,6 +131,53 @@ async fn what_is_not_http_is_refused_and_the_service_goes_on() {
     assert_eq!(world.get("/healthz").await.status, 200);
 }
 
+/// A request whose head has so many bytes.
+fn head_of(bytes: usize) -> String {
+    let frame = "GET /healthz HTTP/1.1\r\nhost: x\r\na: \r\n\r\n".len();
+    format!("GET /healthz HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "x".repeat(bytes - frame))
+}
+
+#[tokio::test]
+async fn a_head_has_a_limit_in_bytes_and_in_lines() {
+    let world = World::new().await;
+    let lines = |n: usize| format!("GET /healthz HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(n));
+    let long = |n: usize| format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(n));
+    let cases = [
+        (head_of(64 * 1024), 200),
+        (head_of(64 * 1024 + 1), 431),
+        (head_of(100_000), 431),
+        (lines(100), 200),
+        (lines(101), 431),
+        (long(65_000), 404),
+        (long(65_534), 414),
+    ];
+    for (head, status) in cases {
+        let mut connection = Connection::open(world.address).await;
+        // The other side may close before it has read everything.
+        let _ = connection.0.write_all(head.as_bytes()).await;
+        let answer = connection.answer(false).await;
+        assert_eq!(answer.status, status, "{} bytes: {:.40}", head.len(), head);
+        if matches!(status, 414 | 431) {
+            assert_eq!(answer.body, "");
+            assert!(connection.is_closed().await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_comes_in_pieces_has_the_same_limit() {
+    let world = World::new().await;
+    for (bytes, status) in [(64 * 1024, 200), (64 * 1024 + 1, 431)] {
+        let mut connection = Connection::open(world.address).await;
+        let head = head_of(bytes);
+        let (first, rest) = head.as_bytes().split_at(bytes / 2);
+        connection.write(first).await;
+        tokio::task::yield_now().await;
+        let _ = connection.0.write_all(rest).await;
+        assert_eq!(connection.answer(false).await.status, status, "{bytes}");
+    }
+}
+
 #[tokio::test]
 async fn requests_beyond_the_limit_are_503_and_health_is_answered() {
     let gate = Gate::new();
