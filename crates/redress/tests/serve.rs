@@ -317,6 +317,21 @@ fn tables_and_cache_are_named_by_the_environment_too() {
 }
 
 #[test]
+fn tables_that_are_gone_are_503_until_they_are_back() {
+    let place = Place::new();
+    let service = serve(&place, &[]);
+    service.get("/v1/issues");
+    let tables = rusqlite::Connection::open(place.path("redress-issues.db")).unwrap();
+    tables.execute_batch("alter table alert_issues rename to elsewhere").unwrap();
+    for path in ["/v1/issues", "/v1/issues/a"] {
+        let (status, body) = service.ask("GET", path, "", "");
+        assert_eq!((status, &body["error"]["code"]), (503, &json!("UNAVAILABLE")), "{path}");
+    }
+    tables.execute_batch("alter table elsewhere rename to alert_issues").unwrap();
+    service.get("/v1/issues");
+}
+
+#[test]
 fn what_cannot_work_is_refused_before_anything_is_made() {
     let place = Place::new();
     for (options, said) in [

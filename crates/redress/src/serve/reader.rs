@@ -28,8 +28,9 @@ impl IssueReader for Issues {
     }
 }
 
+/// What somebody can put right while the service runs, a missing table or right included, is asked for again.
 fn refused(error: tables::Error) -> IssueError {
-    if matches!(error, tables::Error::Unavailable { .. }) {
+    if matches!(error, tables::Error::Unavailable { .. } | tables::Error::NotReady { .. }) {
         IssueError::Unavailable(Box::new(error))
     } else {
         IssueError::Unreadable(Box::new(error))
