@@ -37,9 +37,10 @@ Exit status: 0 done, 1 it ended otherwise, 2 bad usage or bad input, 3 something
 /// What every command takes.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Global {
-    /// The log: sqlite://FILE, a path, postgres://…, or memory: [default: sqlite://redress.db]
+    /// The log: sqlite://FILE, a path, or postgres://… [default: sqlite://redress.db]
     ///
-    /// Without it REDRESS_DATABASE_URL counts, then DATABASE_URL.
+    /// Without it REDRESS_DATABASE_URL counts, then DATABASE_URL. `run` and `bench` also take memory:, a log that
+    /// ends with the process.
     #[arg(long, global = true, value_name = "URL", env = "REDRESS_DATABASE_URL", hide_env_values = true)]
     pub db: Option<String>,
     /// Print JSON, one object a line, for programs

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Error};
 use redress_api::shape::{self, row_number};
-use redress_operation_log::{OperationLog, OutboxDecision, OutboxState, OutboxVerdict};
+use redress_operation_log::{Error as LogError, OperationLog, OutboxDecision, OutboxState, OutboxVerdict};
 use redress_types::{Clock as _, SystemClock};
 
 use crate::Exit;
@@ -65,7 +65,12 @@ async fn decide(
     what: OutboxVerdict,
 ) -> Result<Exit, Error> {
     let decision = OutboxDecision { position, index, at: SystemClock.now(), by: me()?, reason, what };
-    let row = log.outbox_decide(decision).await.context("deciding on an outbox row")?;
+    let row = match log.outbox_decide(decision).await {
+        Err(LogError::DifferentContent { what }) => anyhow::bail!(
+            "{what}, is owed no more: what was delivered or closed stays so, and nothing is left to do"
+        ),
+        decided => decided.context("deciding on an outbox row")?,
+    };
     if global.json {
         print(&json_line(&shape::outbox_row(&row))?)?;
     } else {

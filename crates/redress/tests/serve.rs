@@ -348,4 +348,6 @@ fn what_cannot_work_is_refused_before_anything_is_made() {
     assert!(!place.path("redress-issues.db").exists());
     let memory = place.run(&["serve", "--listen", "127.0.0.1:0", "--db", "memory:"]).expect_code(2);
     assert!(memory.err.contains("a log that outlives it"), "{}", memory.all());
+    let help = place.run(&["serve", "--help"]).expect_code(0);
+    assert!(help.out.contains("`run` and `bench` also take memory:"), "{}", help.all());
 }
