@@ -158,8 +158,8 @@ macro_rules! locked {
 
 /// How often something had begun to wait when the statement began.
 macro_rules! waits {
-    () => {
-        "case when bool_or($23[n]) then (select m.waits from meta m where m.one = 1) end"
+    ($of:literal) => {
+        concat!("case when bool_or($23[n]", $of, ") then (select m.waits from meta m where m.one = 1) end")
     };
 }
 
@@ -388,7 +388,8 @@ macro_rules! full {
             place!(
                 locked!(
                     "(select n, 0 as begun from moved union all select n, 1 from fresh) x",
-                    waits!(),
+                    // What begins and ends in one frees nothing that may be waited for.
+                    waits!(" and begun = 0"),
                     "sum(begun)"
                 ),
                 $still
@@ -455,7 +456,7 @@ const ENDING: &str = concat!(
     "with ",
     moved!("unnest($4)", ended_at!(), has_folded!()),
     ", place as materialized (",
-    locked!("moved", waits!(), "0"),
+    locked!("moved", waits!(""), "0"),
     ")",
     placed!(placed_moved!()),
     written!(),
@@ -468,7 +469,7 @@ const FOLLOWING: &str = concat!(
     "with ",
     barred!(""),
     moved_freely!(""),
-    place!(locked!("moved", waits!(), "0"), unheld!()),
+    place!(locked!("moved", waits!(""), "0"), unheld!()),
     placed!(placed_moved!()),
     written!(),
     claimed!(),

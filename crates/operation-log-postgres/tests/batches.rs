@@ -118,8 +118,8 @@ async fn at_once(
 ) -> Vec<Result<redress_operation_log::Recorded, Error>> {
     let mut busy = schema.connect().await;
     sqlx::raw_sql("begin; select 1 from meta for update").execute(&mut busy).await.unwrap();
-    let waiting = "select count(*) from pg_stat_activity
-         where wait_event_type = 'Lock' and query ~ '^with (barred|moved) as '";
+    let waiting = "select count(distinct l.pid) from pg_locks l join pg_locks t on t.pid = l.pid
+         where not l.granted and t.relation = 'meta'::regclass";
     // Two batches of one are under way before the others come.
     let mut under_way = Vec::new();
     for (n, number) in (1..).zip(BUSY) {

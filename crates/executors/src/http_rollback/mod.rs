@@ -133,7 +133,12 @@ impl HttpRollback {
 /// Whether the target is done with a request, or never had it. A gateway that got no answer does not know.
 fn is_over(replied: &Result<Reply, Failure>) -> bool {
     match replied {
-        Ok(reply) => !matches!(reply.status.as_u16(), 502 | 504),
+        Ok(reply) => match reply.status.as_u16() {
+            502 | 504 | 520..=524 => false,
+            // A server that is overloaded says when to come again; a proxy that lost its server does not.
+            503 => reply.retry_after().is_some(),
+            _ => true,
+        },
         Err(Failure::Lost(_)) => false,
         Err(Failure::Forbidden(_) | Failure::ConnectionRefused(_) | Failure::NotSent(_)) => true,
     }
@@ -216,18 +221,15 @@ impl Probe for HttpRollback {
             Err(Unnamed::Alert(reason)) => return Probed::Refused(reason.into()),
             Err(Unnamed::Configuration(reason)) => return Probed::Unknown(reason.into()),
         };
-        let until = self.unanswered.until(call.key);
         let give_up = Instant::now() + call.timeout;
         let seen = loop {
             let left = give_up.saturating_duration_since(Instant::now());
             let seen = self.deployments.read(call, &which, left).await;
-            let now = Instant::now();
-            if !matches!(seen, Seen::Status(Status::Deploying | Status::Stop))
-                || until.is_none_or(|until| now >= until)
-            {
+            let is_before = matches!(seen, Seen::Status(Status::Deploying | Status::Stop));
+            if !is_before || !self.unanswered.may_run(call.key) {
                 break seen;
             }
-            if now + 2 * LOOK_AGAIN >= give_up {
+            if Instant::now() + 2 * LOOK_AGAIN >= give_up {
                 return Probed::Unknown(MAY_STILL_RUN.into());
             }
             tokio::time::sleep(LOOK_AGAIN).await;

@@ -21,10 +21,9 @@ impl Unanswered {
         Sent { unanswered: self, key, is_answered: false }
     }
 
-    /// Until when the target may be carrying out a request under this key.
-    pub fn until(&self, key: EffectKey) -> Option<Instant> {
-        let until = *self.keys().get(&key)? + MAY_RUN;
-        (until > Instant::now()).then_some(until)
+    /// Whether the target may be carrying out a request under this key.
+    pub fn may_run(&self, key: EffectKey) -> bool {
+        self.keys().get(&key).is_some_and(|given_up| given_up.elapsed() < MAY_RUN)
     }
 
     fn keys(&self) -> MutexGuard<'_, HashMap<EffectKey, Instant>> {

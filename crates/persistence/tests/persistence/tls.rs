@@ -378,7 +378,7 @@ async fn who_ends_a_connection_without_tls_may_expect_it() {
         });
         let world = World::new(true).await;
         let (settings, clock) = (settings(&url), Arc::new(world.clock.clone()));
-        let cache = Cache::connect(&settings, clock, Duration::from_millis(500)).await.unwrap();
+        let cache = Cache::connect(&settings, clock, Duration::from_secs(2)).await.unwrap();
         let told = [cache.status().behind.unwrap().error, cache.ping().await.unwrap_err().chain()];
         for said in told {
             assert!(said.contains("if it expects TLS at this port, write rediss://"), "{said}");

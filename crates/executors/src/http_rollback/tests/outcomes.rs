@@ -169,7 +169,8 @@ async fn a_lost_reply_is_unknown_and_the_probe_finds_what_happened() {
 #[tokio::test]
 async fn what_got_no_answer_may_still_be_carried_out() {
     let deploying = || status("deploying");
-    for lost in [Answer::Hang, Answer::Drop, Answer::Json(502, json!({})), Answer::Json(504, json!({}))] {
+    let gateways = [502, 503, 504, 524].map(|code| Answer::Json(code, json!({})));
+    for lost in gateways.into_iter().chain([Answer::Hang, Answer::Drop]) {
         let gets = vec![deploying(), deploying(), status("rollback")];
         let (server, rollback, call) = system(gets, vec![lost.clone()]).await;
         let run = tokio::spawn({
@@ -195,6 +196,7 @@ async fn that_it_may_still_run_ends() {
     assert_eq!(told(rollback.execute(&call).await).0, "unknown");
     call.timeout = Duration::from_millis(700);
     assert_eq!(probed(&rollback.probe(&call).await), "unknown");
+    call.timeout = Duration::from_secs(60);
     // Nobody else's request is waited for.
     let other = Call { key: EffectKey { step: call.key.step + 1, ..call.key }, ..call.clone() };
     let seen = server.seen().len();
