@@ -272,7 +272,7 @@ pub(crate) fn change_of(issues: &[Fact], stage: AlertState, at: Timestamp) -> Ch
         service.report_at = service.report_at.min(alert.alert_since);
     }
     let issues = issues.iter().map(new_issue).collect();
-    Change { issues, services, stage, at, earlier: Vec::new(), comment: None }
+    Change { issues, services, stage, at, closed: Arc::default(), earlier: Vec::new(), comment: None }
 }
 
 fn new_issue(fact: &Fact) -> NewIssue {

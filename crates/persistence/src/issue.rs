@@ -3,6 +3,7 @@
 //! [`Change`] says what one entry of the log asks of the tables; `tables` carries it out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use redress_types::{Alert, IssueState, Level, Timestamp};
 use serde::Serialize;
@@ -181,6 +182,9 @@ pub(crate) struct Change {
     pub stage: AlertState,
     /// The time of the entry.
     pub at: Timestamp,
+    /// When other operations closed issues of a service, where that is known: the last time of each. Reconciliation
+    /// asks it of the log; the outbox, which comes in order, does not need it.
+    pub closed: Arc<BTreeMap<ServiceKey, Timestamp>>,
     /// Earlier runs of its alerts, which are closed with it where they are still open.
     pub earlier: Vec<String>,
     pub comment: Option<NewComment>,
@@ -212,16 +216,19 @@ pub(crate) struct Standing {
     pub services: Vec<ServiceState>,
 }
 
-/// The service state that follows from its row (`None`: there is none yet), what must be known there, and the
-/// levels of those of its issues that are open.
+/// Issues that are open, and the level of each.
+pub(crate) type OpenIssues = BTreeMap<String, String>;
+
+/// The service state that follows from its row (`None`: there is none yet), what must be known there, and those of its
+/// issues that are open.
 pub(crate) fn settled(
     before: Option<&ServiceState>,
     key: &ServiceKey,
     new: Option<&NewService>,
-    open: &[String],
+    open: &OpenIssues,
     change: &Change,
 ) -> ServiceState {
-    let health = Health::of_open(open.iter().map(String::as_str));
+    let health = Health::of_open(open.values().map(String::as_str));
     let mut issues = before.map(|row| row.issues.clone()).unwrap_or_default();
     let mut known: BTreeSet<String> = issues.iter().cloned().collect();
     for id in new.map(|new| new.issues.as_slice()).unwrap_or_default() {
@@ -231,7 +238,7 @@ pub(crate) fn settled(
     }
     let reported = [before.and_then(|row| row.report_at), new.map(|new| new.report_at)];
     // A late repeat of an older ending never moves the time back, and only an ending moves it on.
-    let at = change.at;
+    let at = change.closed.get(key).map_or(change.at, |closed| change.at.max(*closed));
     let normal_since =
         before.filter(|row| row.health == Some(Health::Normal)).and_then(|row| row.resolved_at);
     let resolved_at = match normal_since {

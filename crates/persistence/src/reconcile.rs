@@ -8,15 +8,17 @@ pub(crate) mod compare;
 mod operation;
 mod trim;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use redress_fsm::State;
 use redress_operation_log::{Filter, OperationHistory, OutboxState};
 use redress_types::{Clock, OperationId, Timestamp};
 use serde::Serialize;
 
 use crate::cache::Cache;
 use crate::error::Error;
+use crate::issue::ServiceKey;
 use crate::obligations::{CACHE_EXECUTOR, TABLES_EXECUTOR};
 use crate::step::Parts;
 
@@ -138,6 +140,8 @@ struct Work<'a> {
     now: Timestamp,
     /// Who waited when it began.
     waiting: Arc<Waiting>,
+    /// When issues of each service were closed last, as the log tells it.
+    closed: Arc<BTreeMap<ServiceKey, Timestamp>>,
     dry_run: bool,
     /// Keys that differ were left alone, because rows for them are owed.
     skipped: u64,
@@ -170,7 +174,15 @@ pub(crate) async fn run(
     parts.ready().await?;
     let waiting = Arc::new(waiting(history).await?);
     report.owed = waiting.rows;
-    let mut work = Work { parts, cache: None, now: clock.now(), waiting, dry_run: scope.dry_run, skipped: 0 };
+    let mut work = Work {
+        parts,
+        cache: None,
+        now: clock.now(),
+        waiting,
+        closed: Arc::default(),
+        dry_run: scope.dry_run,
+        skipped: 0,
+    };
     if let Some(cache) = cache {
         match cache.ready().await {
             Ok(()) => work.cache = Some(cache),
@@ -188,6 +200,7 @@ pub(crate) async fn run(
     let ids = oldest_first(history, scope.since).await?;
     report.operations = ids.len() as u64;
     if !scope.cache_only {
+        work.closed = Arc::new(closed(&work, scope.since).await?);
         in_tables(&work, &mut report, &ids).await?;
     }
     let left_in_tables = report.unrepaired();
@@ -264,6 +277,25 @@ async fn oldest_first(
         if after.is_none() {
             ids.reverse();
             return Ok(ids);
+        }
+    }
+}
+
+/// When issues of each service were closed last. The operation that tells it need not be the first to find its service
+/// state damaged.
+async fn closed(work: &Work<'_>, since: Option<Timestamp>) -> Result<BTreeMap<ServiceKey, Timestamp>, Error> {
+    let filter = Filter { states: vec![State::Restored, State::Skipped], ..Filter::default() };
+    let (mut closed, mut after) = (BTreeMap::new(), None);
+    loop {
+        let page = work.parts.history.operations(&filter, after, PAGE).await?;
+        // What was accepted long ago may have ended lately.
+        let lately = page.operations.iter().filter(|head| head.ended_at >= since);
+        for head in lately {
+            operation::closing(work, head.id, &mut closed).await?;
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(closed);
         }
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use redress_types::{Comment, Issue, IssueState};
 
 use crate::error::Error;
-use crate::issue::{Change, IssueRow, NewComment, ServiceKey, ServiceState, Standing};
+use crate::issue::{Change, IssueRow, NewComment, OpenIssues, ServiceKey, ServiceState, Standing};
 use crate::read::Cursor;
 use crate::settings::TablesSettings;
 
@@ -150,8 +150,8 @@ impl Said {
 pub(crate) struct ServiceLook {
     pub key: ServiceKey,
     pub row: Option<ServiceState>,
-    /// The levels of its open issues.
-    pub open: Vec<String>,
+    /// Those of its issues that are open.
+    pub open: OpenIssues,
 }
 
 /// The table that a database says is missing.

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use redress_types::IssueState;
+use redress_types::{IssueState, Timestamp};
 
 use crate::cache::Inspected;
 use crate::cache::entry::{IssueEntry, ServiceEntry};
 use crate::issue::{Change, IssueRow, ServiceState, settled};
 use crate::tables::Look;
+use crate::text::column_of;
 
 use super::{Difference, Place};
 
 const NOTHING: &str = "nothing";
+const SECOND_MICROS: u64 = 1_000_000;
 
 pub(super) fn differs(
     place: Place,
@@ -64,9 +66,9 @@ pub(crate) fn tables(change: &Change, look: &Look, services: impl Fn(&str) -> bo
             let word = |state: &ServiceState| state.health.map_or("no word of ours", <&str>::from);
             add(what(" health_state"), word(row), word(&after));
         }
-        if row.resolved_at.is_some() != after.resolved_at.is_some() {
-            let word = |state: &ServiceState| if state.resolved_at.is_some() { "a time" } else { "null" };
-            add(what(" resolved_at"), word(row), word(&after));
+        if !is_same_time(row.resolved_at, after.resolved_at) {
+            let word = |state: &ServiceState| state.resolved_at.map_or("null".to_owned(), column_of);
+            add(what(" resolved_at"), &word(row), &word(&after));
         }
         // What it lacks was added at the end.
         let lacks: Vec<&str> = after.issues.iter().skip(row.issues.len()).map(String::as_str).collect();
@@ -75,6 +77,15 @@ pub(crate) fn tables(change: &Change, look: &Look, services: impl Fn(&str) -> bo
         }
     }
     found
+}
+
+/// Whether it is the same time, as far as a column tells: one of somebody else's may hold whole seconds.
+fn is_same_time(one: Option<Timestamp>, other: Option<Timestamp>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.as_micros().abs_diff(other.as_micros()) < SECOND_MICROS,
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
 }
 
 /// An issue in the cache. `expired`: its value may be gone, and where it is closed its places with it.

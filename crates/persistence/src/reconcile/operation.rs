@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redress_operation_log::OperationHistory;
-use redress_types::{IssueState, OperationId};
+use redress_types::{IssueState, OperationId, Timestamp};
 
 use super::{Difference, Report, Waiting, Work, compare, is_settled, unavailable, waiting};
 use crate::cache::entry::{IssueEntry, ServiceEntry, TTL, version};
 use crate::cache::{Cache, Inspected, Seen, Written};
 use crate::error::Error;
 use crate::facts::{self, Fact, Facts};
-use crate::issue::{Change, IssueRow, ServiceState};
+use crate::issue::{Change, IssueRow, ServiceKey, ServiceState};
 use crate::obligations::{CACHE_EXECUTOR, TABLES_EXECUTOR};
 
 /// Compares the rows of one operation, and repairs what differs.
@@ -36,6 +36,22 @@ pub(super) async fn in_tables(work: &Work<'_>, report: &mut Report, id: Operatio
         }
     }
     report.add(found);
+    Ok(())
+}
+
+/// Notes for each service of this operation when its end closed their issues, where the tables know of that end.
+pub(super) async fn closing(
+    work: &Work<'_>,
+    id: OperationId,
+    closed: &mut BTreeMap<ServiceKey, Timestamp>,
+) -> Result<(), Error> {
+    let Some(subject) = Subject::read(work, id, Round::Look).await? else { return Ok(()) };
+    if subject.change.closes() {
+        for key in subject.change.services.keys() {
+            let last = closed.entry(key.clone()).or_insert(subject.change.at);
+            *last = subject.change.at.max(*last);
+        }
+    }
     Ok(())
 }
 
@@ -102,6 +118,7 @@ impl Subject {
         };
         let Some(facts) = facts.filter(|facts| !facts.issues.is_empty()) else { return Ok(None) };
         let change = facts.change(work.parts.language, facts.earlier(history).await?);
+        let change = Change { closed: Arc::clone(&work.closed), ..change };
         let waiting = match round {
             Round::Look => Arc::clone(&work.waiting),
             Round::Tell | Round::Again => Arc::new(waiting(history).await?),

@@ -228,7 +228,7 @@ async fn look(conn: &mut PgConnection, change: &Change) -> Result<Look, sqlx::Er
         let row = write::service(conn, &key, "").await?;
         let new = change.services.get(&key).map(|new| new.issues.as_slice());
         let known = row.as_ref().map(|row| row.issues.as_slice()).unwrap_or_default();
-        let open = write::open_levels(conn, known, new).await?;
+        let open = write::open_issues(conn, known, new).await?;
         look.services.push(ServiceLook { key, row, open });
     }
     Ok(look)

@@ -12,7 +12,9 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::schema::TABLES;
 use super::{Look, MICROSECONDS_MAX, Said, ServiceLook, missing, table_in};
 use crate::error::Error;
-use crate::issue::{AlertState, Change, IssueRow, NewComment, ServiceKey, ServiceState, Standing, settled};
+use crate::issue::{
+    AlertState, Change, IssueRow, NewComment, OpenIssues, ServiceKey, ServiceState, Standing, settled,
+};
 use crate::read::Cursor;
 use crate::text::{column_of, of_column};
 
@@ -188,7 +190,7 @@ fn apply(conn: &Connection, change: &Change) -> Done<Standing> {
     for key in &keys {
         let new = change.services.get(key);
         let before = service(conn, key)?;
-        let open = open_levels(conn, before.as_ref(), new.map(|new| new.issues.as_slice()))?;
+        let open = open_issues(conn, before.as_ref(), new.map(|new| new.issues.as_slice()))?;
         let after = settled(before.as_ref(), key, new, &open, change);
         if before.as_ref() != Some(&after) {
             write_service(conn, &after)?;
@@ -256,14 +258,15 @@ fn rows_of(conn: &Connection, ids: &[String]) -> Done<Vec<IssueRow>> {
     Ok(rows)
 }
 
-fn open_levels(conn: &Connection, row: Option<&ServiceState>, new: Option<&[String]>) -> Done<Vec<String>> {
+fn open_issues(conn: &Connection, row: Option<&ServiceState>, new: Option<&[String]>) -> Done<OpenIssues> {
     let mut select =
         conn.prepare_cached("select level from alert_issues where id = ?1 and state = 'Open'")?;
-    let mut levels = Vec::new();
+    let mut open = OpenIssues::new();
     for id in row.map(|row| row.issues.as_slice()).into_iter().chain(new).flatten() {
-        levels.extend(select.query_row([id], |row| row.get(0)).optional()?);
+        let level = select.query_row([id], |row| row.get(0)).optional()?;
+        open.extend(level.map(|level| (id.clone(), level)));
     }
-    Ok(levels)
+    Ok(open)
 }
 
 fn service(conn: &Connection, key: &ServiceKey) -> Done<Option<ServiceState>> {
@@ -326,7 +329,7 @@ fn look(conn: &Connection, change: &Change) -> Done<Look> {
     for key in keys {
         let row = service(conn, &key)?;
         let new = change.services.get(&key).map(|new| new.issues.as_slice());
-        let open = open_levels(conn, row.as_ref(), new)?;
+        let open = open_issues(conn, row.as_ref(), new)?;
         look.services.push(ServiceLook { key, row, open });
     }
     Ok(look)

@@ -1,5 +1,7 @@
 //! Reconciliation: whatever is broken is said, repaired, and not found again.
 
+use std::time::Duration;
+
 use redress_operation_log::{Event, OperationHistory};
 use redress_persistence::{CacheChecked, Persistence, Place, Report, Scope};
 
@@ -7,7 +9,13 @@ use crate::servers::Db;
 use crate::world::{Cached, World, alert, cached};
 
 mod stories {
-    crate::on_both!(tables_are_repaired, owed_is_no_drift, people_are_left_alone, earlier_runs_stay_closed);
+    crate::on_both!(
+        tables_are_repaired,
+        owed_is_no_drift,
+        people_are_left_alone,
+        earlier_runs_stay_closed,
+        a_service_is_well_since_its_last_issue_was_closed,
+    );
 }
 
 const DRY: Scope = Scope { dry_run: true, since: None, cache_only: false };
@@ -137,6 +145,37 @@ async fn people_are_left_alone(db: Db) {
     assert_eq!(found(&report), health);
     assert!(db.services().await[0].starts_with("shop 1 Normal"));
     assert!(persistence.reconcile(DRY).await.unwrap().is_clean());
+}
+
+/// Whichever operation finds the service state damaged: what closed the last issue tells since when it is well.
+async fn a_service_is_well_since_its_last_issue_was_closed(db: Db) {
+    let (world, persistence) = World::over(&db).await;
+    for id in ["first", "second"] {
+        world.restore(&mut world.acting(id).await).await;
+        world.deliver_all(&persistence).await;
+        world.clock.advance(Duration::from_secs(10));
+    }
+    let when = async || {
+        let time = if db.is_postgres() {
+            "to_char(resolved_at, 'HH24:MI:SS.US')"
+        } else {
+            "substr(resolved_at, 12)"
+        };
+        db.texts(&format!("select health_state || ' ' || {time} from service_states")).await
+    };
+    let right = when().await;
+    let earlier =
+        if db.is_postgres() { "resolved_at - interval '11 seconds'" } else { "'2020-01-01 00:00:00.000000'" };
+    for damage in [
+        "update service_states set health_state = 'Error', resolved_at = null".to_owned(),
+        "update service_states set resolved_at = null".to_owned(),
+        format!("update service_states set resolved_at = {earlier}"),
+        "delete from service_states".to_owned(),
+    ] {
+        db.run(&damage).await;
+        repaired(&persistence, &damage).await;
+        assert_eq!(when().await, right, "{damage}");
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::super::MICROSECONDS_MAX;
 use super::{TIME, odd};
-use crate::issue::{Change, IssueRow, NewComment, NewIssue, ServiceKey, ServiceState, Standing, settled};
+use crate::issue::{
+    Change, IssueRow, NewComment, NewIssue, OpenIssues, ServiceKey, ServiceState, Standing, settled,
+};
 use crate::text::{column_of, of_column};
 
 /// Carries out a change; the caller's transaction makes it whole.
@@ -25,7 +27,7 @@ pub(super) async fn apply(conn: &mut PgConnection, change: &Change) -> Result<St
     let mut standing = Standing { issues: rows_of(conn, &change.all_ids()).await?, services: Vec::new() };
     for before in rows {
         let new = change.services.get(&before.key);
-        let open = open_levels(conn, &before.issues, new.map(|new| new.issues.as_slice())).await?;
+        let open = open_issues(conn, &before.issues, new.map(|new| new.issues.as_slice())).await?;
         let after = settled(Some(&before), &before.key, new, &open, change);
         if after != before {
             write_service(conn, &after).await?;
@@ -85,8 +87,10 @@ async fn lock_services(conn: &mut PgConnection, change: &Change) -> Result<Vec<S
         if let Some(new) = change.services.get(key) {
             // The best guess, so that what watches the table sees no state that nobody meant.
             let levels = change.issues.iter().filter(|issue| new.issues.contains(&issue.id));
-            let open: Vec<String> =
-                levels.filter(|_| !change.closes()).map(|issue| issue.level.to_string()).collect();
+            let open: OpenIssues = levels
+                .filter(|_| !change.closes())
+                .map(|issue| (issue.id.clone(), issue.level.to_string()))
+                .collect();
             insert_service(conn, &settled(None, key, Some(new), &open, change)).await?;
         }
         if let Some(row) = service(conn, key, "for update").await? {
@@ -230,13 +234,14 @@ pub(super) async fn rows_of(conn: &mut PgConnection, ids: &[String]) -> Result<V
     rows.iter().map(row).collect()
 }
 
-/// The levels of those issues of a service that are open.
-pub(super) async fn open_levels(
+/// Those issues of a service that are open.
+pub(super) async fn open_issues(
     conn: &mut PgConnection,
     known: &[String],
     new: Option<&[String]>,
-) -> Result<Vec<String>, sqlx::Error> {
+) -> Result<OpenIssues, sqlx::Error> {
     let ids: Vec<&str> = known.iter().chain(new.unwrap_or_default()).map(String::as_str).collect();
-    let sql = "select level::text from alert_issues where id = any($1) and state::text = 'Open'";
-    sqlx::query(sql).bind(ids).fetch_all(conn).await?.iter().map(|row| row.try_get(0)).collect()
+    let sql = "select id::text, level::text from alert_issues where id = any($1) and state::text = 'Open'";
+    let rows = sqlx::query(sql).bind(ids).fetch_all(conn).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
