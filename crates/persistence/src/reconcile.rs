@@ -2,9 +2,10 @@
 //!
 //! Every operation is read up to the last entry whose rows were delivered; what is still owed is counted, not
 //! called a difference. A difference is looked at twice before it is told, because the engine goes on meanwhile.
-//! `operation` compares the rows of one operation, `trim` walks through the index sets.
+//! `operation` compares the rows of one operation, `foreseen` has what a dry run would have written, `trim` walks through the index sets.
 
 pub(crate) mod compare;
+mod foreseen;
 mod operation;
 mod trim;
 
@@ -16,6 +17,7 @@ use redress_operation_log::{Filter, OperationHistory, OutboxState};
 use redress_types::{Clock, OperationId, Timestamp};
 use serde::Serialize;
 
+use self::foreseen::Foreseen;
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::issue::ServiceKey;
@@ -116,11 +118,11 @@ impl Report {
 
     fn add(&mut self, differences: Vec<Difference>) {
         for difference in differences {
-            // Another look at what could not be repaired, or was not to be, is no other difference.
-            let same = |told: &&mut Difference| !told.repaired && told.what == difference.what;
-            if let Some(told) = self.differences.iter_mut().find(same) {
-                told.repaired = difference.repaired;
-                self.repaired += u64::from(difference.repaired);
+            // Another look at what could not be repaired, or what a later operation says of the same, is no other
+            // difference.
+            let same = |told: &Difference| told.place == difference.place && told.what == difference.what;
+            if let Some(at) = self.differences.iter().position(same) {
+                self.tell_again(at, difference);
                 continue;
             }
             self.found += 1;
@@ -128,6 +130,19 @@ impl Report {
             if self.differences.len() < Self::DIFFERENCES_MAX {
                 self.differences.push(difference);
             }
+        }
+    }
+
+    fn tell_again(&mut self, at: usize, difference: Difference) {
+        let told = &mut self.differences[at];
+        self.repaired -= u64::from(told.repaired);
+        (told.should_be, told.repaired) = (difference.should_be, difference.repaired);
+        // A later operation brought it back to where it was.
+        if told.is == told.should_be {
+            self.found -= 1;
+            self.differences.remove(at);
+        } else {
+            self.repaired += u64::from(told.repaired);
         }
     }
 }
@@ -143,6 +158,8 @@ struct Work<'a> {
     /// When issues of each service were closed last, as the log tells it.
     closed: Arc<BTreeMap<ServiceKey, Timestamp>>,
     dry_run: bool,
+    /// What a dry run would have written.
+    foreseen: Foreseen,
     /// Keys that differ were left alone, because rows for them are owed.
     skipped: u64,
 }
@@ -181,6 +198,7 @@ pub(crate) async fn run(
         waiting,
         closed: Arc::default(),
         dry_run: scope.dry_run,
+        foreseen: Foreseen::default(),
         skipped: 0,
     };
     if let Some(cache) = cache {
@@ -201,7 +219,7 @@ pub(crate) async fn run(
     report.operations = ids.len() as u64;
     if !scope.cache_only {
         work.closed = Arc::new(closed(&work, scope.since).await?);
-        in_tables(&work, &mut report, &ids).await?;
+        in_tables(&mut work, &mut report, &ids).await?;
     }
     let left_in_tables = report.unrepaired();
     // Not before all tables are right: a later run closes issues of an earlier one.
@@ -245,18 +263,19 @@ fn unavailable(report: &mut Report, error: Error) -> Result<(), Error> {
     }
 }
 
-/// Passes over the tables until one repairs nothing: an operation that was accepted early may end late, and its repair
+/// Passes over the tables until one repairs nothing (a dry run: would repair nothing): an operation that was accepted early may end late, and its repair
 /// then asks for another one.
-async fn in_tables(work: &Work<'_>, report: &mut Report, ids: &[OperationId]) -> Result<(), Error> {
+async fn in_tables(work: &mut Work<'_>, report: &mut Report, ids: &[OperationId]) -> Result<(), Error> {
     for pass in 0..PASSES {
-        let (issues, repaired) = (report.issues, report.repaired);
+        let issues = report.issues;
+        let mut moved = false;
         for id in ids {
-            operation::in_tables(work, report, *id).await?;
+            moved |= operation::in_tables(work, report, *id).await?;
         }
         if pass > 0 {
             report.issues = issues;
         }
-        if report.repaired == repaired {
+        if !moved {
             break;
         }
     }

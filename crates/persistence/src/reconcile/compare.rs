@@ -12,7 +12,7 @@ use crate::text::column_of;
 
 use super::{Difference, Place};
 
-const NOTHING: &str = "nothing";
+pub(super) const NOTHING: &str = "nothing";
 const SECOND_MICROS: u64 = 1_000_000;
 
 pub(super) fn differs(

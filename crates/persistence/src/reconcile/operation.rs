@@ -13,30 +13,46 @@ use crate::error::Error;
 use crate::facts::{self, Fact, Facts};
 use crate::issue::{Change, IssueRow, ServiceKey, ServiceState};
 use crate::obligations::{CACHE_EXECUTOR, TABLES_EXECUTOR};
+use crate::tables::Look;
 
-/// Compares the rows of one operation, and repairs what differs.
-pub(super) async fn in_tables(work: &Work<'_>, report: &mut Report, id: OperationId) -> Result<(), Error> {
-    let Some(subject) = Subject::read(work, id, Round::Look).await? else { return Ok(()) };
+/// How what differs of comments begins.
+const COMMENTS: &str = "alert_issue_comments";
+
+/// Compares the rows of one operation, and repairs what differs. Answers whether something was repaired; in a dry run,
+/// whether it would be.
+pub(super) async fn in_tables(
+    work: &mut Work<'_>,
+    report: &mut Report,
+    id: OperationId,
+) -> Result<bool, Error> {
+    let Some(subject) = Subject::read(work, id, Round::Look).await? else { return Ok(false) };
     report.issues += subject.change.issues.len() as u64;
     if subject.in_tables(work).await?.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     // The engine may have been between two rows: what still differs does.
-    let Some(mut subject) = Subject::read(work, id, Round::Tell).await? else { return Ok(()) };
+    let Some(mut subject) = Subject::read(work, id, Round::Tell).await? else { return Ok(false) };
     let mut found = subject.in_tables(work).await?;
-    if !found.is_empty() && !work.dry_run {
+    let mut moved = false;
+    if !found.is_empty() && work.dry_run {
+        let look = subject.look(work).await?;
+        work.foreseen.apply(&subject.change, look);
+        // Comments are not foreseen, and nothing follows from them.
+        moved = !found.iter().all(|difference| difference.what.starts_with(COMMENTS));
+    } else if !found.is_empty() {
         // A comment that somebody rewrote is there, and is not written beside itself.
-        if !found.iter().any(|difference| difference.what.starts_with("alert_issue_comments")) {
+        if !found.iter().any(|difference| difference.what.starts_with(COMMENTS)) {
             subject.change.comment = None;
         }
         work.parts.tables.apply(&subject.change).await?;
         let left = subject.in_tables(work).await?;
         for difference in &mut found {
             difference.repaired = !left.iter().any(|left| left.what == difference.what);
+            moved |= difference.repaired;
         }
     }
     report.add(found);
-    Ok(())
+    Ok(moved)
 }
 
 /// Notes for each service of this operation when its end closed their issues, where the tables know of that end.
@@ -59,7 +75,12 @@ pub(super) async fn closing(
 pub(super) async fn in_cache(work: &mut Work<'_>, report: &mut Report, id: OperationId) -> Result<(), Error> {
     let Some(cache) = work.cache else { return Ok(()) };
     match keys(work, cache, id).await {
-        Ok(Found::Differences(found)) => report.add(found),
+        Ok(Found::Differences(found)) => {
+            if work.dry_run {
+                work.foreseen.make(&found);
+            }
+            report.add(found);
+        }
         Ok(Found::Waits) => work.skipped += 1,
         // A key of a wrong type is one thing that differs; other operations are compared all the same.
         Err(Error::WrongType { what }) => {
@@ -127,8 +148,14 @@ impl Subject {
     }
 
     async fn in_tables(&self, work: &Work<'_>) -> Result<Vec<Difference>, Error> {
-        let look = work.parts.tables.look(&self.change).await?;
+        let look = self.look(work).await?;
         Ok(compare::tables(&self.change, &look, |service| !self.waiting.tables.contains(service)))
+    }
+
+    /// How its rows stand; in a dry run, as they would after the repairs before.
+    async fn look(&self, work: &Work<'_>) -> Result<Look, Error> {
+        let look = work.parts.tables.look(&self.change).await?;
+        Ok(work.foreseen.see(&self.change, look))
     }
 
     /// Whether rows of its services are on their way to the cache.
@@ -209,7 +236,7 @@ impl Subject {
             let key = keys.first().cloned().unwrap_or_default();
             inspected.insert(key.clone(), cache.inspect(keys, &key).await?);
         }
-        let look = work.parts.tables.look(&self.change).await?;
+        let look = self.look(work).await?;
         let (issues, services) = compare::rows(look);
         let mut differing = Vec::new();
         for key in self.keys(work, &issues, &services) {

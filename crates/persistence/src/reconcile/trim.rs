@@ -47,13 +47,17 @@ async fn issues(
     let mut from = "0".to_owned();
     loop {
         let (next, ids) = cache.members(set, &from).await?;
-        let known = work.parts.tables.known(&ids).await?;
+        let mut known = work.parts.tables.known(&ids).await?;
+        work.foreseen.know(&ids, &mut known);
         for id in &ids {
             let Some(closed) = known.get(id) else {
                 take_out(work, cache, set, id, "no issue of this id", report).await?;
                 continue;
             };
-            if *closed && is_over(work, id).await? && !cache.is_there(&format!("alert:issue:{id}")).await? {
+            if *closed
+                && is_over(work, id).await?
+                && !is_there(work, cache, &format!("alert:issue:{id}")).await?
+            {
                 take_out(work, cache, set, id, "a closed issue whose value has expired", report).await?;
             } else if let Some(service) = service
                 && is_elsewhere(work, id, service).await?
@@ -66,6 +70,11 @@ async fn issues(
         }
         from = next;
     }
+}
+
+/// Whether the cache has this key, or a dry run told before that it would be made.
+async fn is_there(work: &Work<'_>, cache: &Cache, key: &str) -> Result<bool, Error> {
+    Ok(work.foreseen.makes(key) || cache.is_there(key).await?)
 }
 
 /// Whether its value may have expired: what came lately is compared, and recreated, with its operation.
@@ -88,7 +97,7 @@ async fn services(work: &Work<'_>, cache: &Cache, set: &str, report: &mut Report
     loop {
         let (next, keys) = cache.members(set, &from).await?;
         for key in &keys {
-            if !cache.is_there(key).await? {
+            if !is_there(work, cache, key).await? {
                 take_out(work, cache, set, key, "no value under this key", report).await?;
             }
         }

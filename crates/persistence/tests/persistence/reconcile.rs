@@ -290,6 +290,50 @@ async fn two_runs(world: &World, persistence: &Persistence) {
     world.deliver_all(persistence).await;
 }
 
+/// What a dry run tells is what the repair then does, also where one repair leads to another.
+#[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
+async fn a_dry_run_predicts_the_repair() {
+    let Cached { db, redis, world, persistence } = cached().await;
+    settled(&world, &persistence).await;
+    two_runs(&world, &persistence).await;
+    let see = redis.client().await;
+    let well = "update service_states set health_state = 'Normal', resolved_at = report_at";
+    let gone = "delete from alert_issue_comments; delete from alert_issues; delete from service_states";
+    for (sql, commands, cache_is_right) in [
+        ("update service_states set health_state = 'Error', resolved_at = null", vec![], true),
+        (well, vec![], true),
+        ("update service_states set alert_issue_ids = '[]'", vec![], true),
+        ("update alert_issues set state = 'Open', alert_state = 'Pending'", vec![], true),
+        (gone, vec![], true),
+        (gone, vec!["FLUSHALL"], false),
+        (well, vec!["SREM alert:index:open runs", "DEL service_state:shop:1"], false),
+        ("delete from service_states", vec!["SADD alert:index:open nobody"], false),
+        (
+            "delete from alert_issue_comments; delete from alert_issues where id in ('a', 'gone')",
+            vec![],
+            true,
+        ),
+    ] {
+        db.run(sql).await;
+        for command in &commands {
+            see.run(command).await;
+        }
+        let dry = persistence.reconcile(DRY).await.unwrap();
+        let in_cache = dry.differences.iter().any(|difference| difference.place == Place::Cache);
+        assert_eq!(in_cache, !cache_is_right, "{sql} {commands:?}: {dry:?}");
+        let real = repaired(&persistence, sql).await;
+        let told = |report: &Report| -> Vec<String> {
+            let shown = |one: &redress_persistence::Difference| {
+                format!("{} {}: {} -> {}", one.place, one.what, one.is, one.should_be)
+            };
+            report.differences.iter().map(shown).collect()
+        };
+        assert_eq!(told(&dry), told(&real), "{sql} {commands:?}");
+        assert_eq!((dry.found, dry.repaired, real.repaired), (real.found, 0, real.found), "{sql}");
+    }
+}
+
 /// The tables' rows come before the cache's: what they close is seen by the cache all the same.
 #[tokio::test]
 #[ignore = "needs Redis: ./test runs it"]
