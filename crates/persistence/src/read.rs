@@ -89,7 +89,7 @@ impl Issues {
 }
 
 impl Cursor {
-    fn of(issue: &Issue) -> Self {
+    pub(crate) fn of(issue: &Issue) -> Self {
         Self { alert_since: issue.alert_since, id: issue.id.clone() }
     }
 

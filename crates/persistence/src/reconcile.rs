@@ -2,8 +2,10 @@
 //!
 //! Every operation is read up to the last entry whose rows were delivered; what is still owed is counted, not
 //! called a difference. A difference is looked at twice before it is told, because the engine goes on meanwhile.
-//! `operation` compares the rows of one operation, `foreseen` has what a dry run would have written, `trim` walks through the index sets.
+//! `operation` compares the rows of one operation, `foreseen` has what a dry run would have written, `archived` brings
+//! back keys of operations that the log has no more, `trim` walks through the index sets.
 
+mod archived;
 pub(crate) mod compare;
 mod foreseen;
 mod operation;
@@ -228,6 +230,17 @@ pub(crate) async fn run(
             break;
         }
         operation::in_cache(&mut work, &mut report, *id).await?;
+    }
+    if let Some(cache) = work.cache.filter(|_| scope.since.is_none())
+        && let Err(error) = archived::run(&mut work, cache, &mut report).await
+    {
+        if let Error::WrongType { what } = error {
+            let of = "of archived operations".to_owned();
+            report.add(vec![compare::differs(Place::Cache, of, what, "our own type")]);
+        } else {
+            unavailable(&mut report, error)?;
+            work.cache = None;
+        }
     }
     if let Some(cache) = work.cache {
         let trimmed = trim::run(&work, cache, &mut report).await;

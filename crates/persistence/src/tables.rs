@@ -109,6 +109,15 @@ impl Tables {
         on!(self, tables => tables.issues(state, after, limit).await)
     }
 
+    /// The keys of the service states above `after`, in order.
+    pub(crate) async fn service_keys(
+        &self,
+        after: Option<&ServiceKey>,
+        limit: i64,
+    ) -> Result<Vec<ServiceKey>, Error> {
+        on!(self, tables => tables.service_keys(after, limit).await)
+    }
+
     pub(crate) async fn issue(&self, id: &str) -> Result<Option<(Issue, Vec<Comment>)>, Error> {
         on!(self, tables => tables.issue(id).await)
     }

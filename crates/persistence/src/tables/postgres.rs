@@ -168,6 +168,26 @@ impl Postgres {
         rows.iter().map(issue).collect::<Result<_, _>>().map_err(|error| failed("listing issues", error))
     }
 
+    pub(super) async fn service_keys(
+        &self,
+        after: Option<&ServiceKey>,
+        limit: i64,
+    ) -> Result<Vec<ServiceKey>, Error> {
+        let beyond = after.map_or("", |_| "where (service, version) > ($1::text, $2::text)");
+        let sql = format!(
+            "select service::text, version::text from service_states {beyond}
+             order by service, version limit {limit}"
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        if let Some(key) = after {
+            query = query.bind(&key.service).bind(&key.version);
+        }
+        let rows = query.fetch_all(&self.reads).await;
+        let rows = rows.map_err(|error| failed("reading the tables", error))?;
+        let key = |row: &PgRow| Ok(ServiceKey { service: row.try_get(0)?, version: row.try_get(1)? });
+        rows.iter().map(key).collect::<Result<_, _>>().map_err(|error| failed("reading the tables", error))
+    }
+
     pub(super) async fn issue(&self, id: &str) -> Result<Option<(Issue, Vec<Comment>)>, Error> {
         let doing = "reading an issue";
         let sql = format!("{} where id = $1", select_issue());

@@ -122,6 +122,23 @@ impl Sqlite {
         self.run("listing issues", work).await
     }
 
+    pub(super) async fn service_keys(
+        &self,
+        after: Option<&ServiceKey>,
+        limit: i64,
+    ) -> Result<Vec<ServiceKey>, Error> {
+        let after = after.map(|key| (key.service.clone(), key.version.clone())).unzip();
+        let work = move |conn: &mut Connection| {
+            let mut select = conn.prepare_cached(
+                "select service, version from service_states
+                 where ?1 is null or (service, version) > (?1, ?2) order by service, version limit ?3",
+            )?;
+            let key = |row: &rusqlite::Row<'_>| Ok(ServiceKey { service: row.get(0)?, version: row.get(1)? });
+            select.query_map(params![after.0, after.1, limit], key)?.collect()
+        };
+        self.run("reading the tables", work).await
+    }
+
     pub(super) async fn issue(&self, id: &str) -> Result<Option<(Issue, Vec<Comment>)>, Error> {
         let id = id.to_owned();
         let work = move |conn: &mut Connection| {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redress_operation_log::OperationHistory;
+use redress_operation_log::{OperationHistory, OperationLog as _};
 use redress_persistence::{CACHE_EXECUTOR, Cache, CacheSettings, Error, Scope};
 use redress_testkit::servers::{free_address, redis};
 use redress_testkit::until_async;
 
-use crate::servers::cache_at;
+use crate::servers::{Db, Redis, cache_at};
 use crate::world::{Cached, World, alert, cached, call};
 
 #[tokio::test]
@@ -307,6 +307,50 @@ async fn a_cache_that_lost_keys_is_completed_by_itself() {
     };
     tokio::join!(looks, waits);
     assert_eq!(see.members("alert:index:alert_state:InProcessing").await, ["a"]);
+}
+
+/// The log has the operations no more, and the tables still have their service and the issue that stays open.
+#[tokio::test]
+#[ignore = "needs Redis: ./test runs it"]
+async fn a_cache_gets_back_what_was_archived() {
+    gets_back_what_was_archived(&Db::sqlite(), "[\"theirs\"]").await;
+    gets_back_what_was_archived(&Db::postgres().await, "{theirs}").await;
+}
+
+async fn gets_back_what_was_archived(db: &Db, ids: &str) {
+    let (redis, world) = (Redis::start(), World::new(true).await);
+    let persistence = world.persistence(db, Some(&redis)).await;
+    world.fail(&mut world.acting("failed").await, "no luck").await;
+    world.restore(&mut world.acting("restored").await).await;
+    world.deliver_all(&persistence).await;
+    persistence.reconcile(Scope::default()).await.unwrap();
+    let ended = world.log.archivable(redress_types::Timestamp::MAX, 10).await.unwrap();
+    let gone: Vec<_> = ended.iter().map(|one| (one.head.id, one.head.hash)).collect();
+    assert_eq!(world.log.remove_archived(&gone).await.unwrap(), 2);
+    // Of somebody else, who has no operation and never had.
+    db.run(&format!(
+        "insert into alert_issues values ('theirs', 'Open', 'P0', 'Pending', 't', '[]', '2026-01-01 00:00:00.000000');
+         insert into service_states values ('theirs', '1', '2026-01-01 00:00:00.000000', null, 'Error', '{ids}')",
+    ))
+    .await;
+    let see = redis.client().await;
+    let issue = see.text("GET alert:issue:failed").await;
+    let service = see.text("GET service_state:shop:1").await;
+    see.run("FLUSHALL").await;
+    let dry = persistence.reconcile(Scope { dry_run: true, ..Scope::default() }).await.unwrap();
+    let report = persistence.reconcile(Scope { cache_only: true, ..Scope::default() }).await.unwrap();
+    assert!(report.found > 0 && report.unrepaired() == 0 && dry.found == report.found, "{dry:?} {report:?}");
+    assert_eq!(see.text("GET alert:issue:failed").await, issue);
+    assert_eq!(see.text("GET service_state:shop:1").await, service);
+    assert_eq!(see.members("alert:index:open").await, ["failed"]);
+    assert_eq!(see.members("alert:index:svc:shop:open").await, ["failed"]);
+    assert_eq!(see.members("service_state:index:health:Warning").await, ["service_state:shop:1"]);
+    assert_eq!(see.number("EXISTS alert:issue:theirs service_state:theirs:1").await, 0);
+    assert!(persistence.reconcile(Scope::default()).await.unwrap().is_clean());
+    // The next operation writes what it has to say.
+    world.accepted("next").await;
+    world.deliver_all(&persistence).await;
+    assert_eq!(see.members("alert:index:open").await, ["failed", "next"]);
 }
 
 /// Nobody waits for the next look: a new connection is reason enough.
