@@ -65,7 +65,8 @@ impl Transport {
 const EXPECTS_TLS: &str =
     "it does not answer as a Redis does; if it expects TLS at this port, write rediss://";
 const NO_TLS: &str = "it does not speak TLS at this port; write redis://, or the port where it does";
-const NO_HANDSHAKE: &str = "it cannot be reached, or does not begin TLS: see that the host and the port are those of a Redis with TLS";
+const NO_HANDSHAKE: &str = "it cannot be reached, or does not begin TLS; if it does not speak TLS at this port, write \
+                            redis://, or the port where it does";
 const CLIENT_CERTIFICATE: &str =
     "it asks for a client's certificate, and Redress has none: set tls-auth-clients to no there";
 const ENDS: &str = "it ends the connection during TLS; if it asks for a client's certificate, set tls-auth-clients \
