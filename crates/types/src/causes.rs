@@ -25,17 +25,17 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct Outer(io::Error);
+    struct Outer(&'static str, Box<dyn Error>);
 
     impl fmt::Display for Outer {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("the log could not be read")
+            f.write_str(self.0)
         }
     }
 
     impl Error for Outer {
         fn source(&self) -> Option<&(dyn Error + 'static)> {
-            Some(&self.0)
+            Some(&*self.1)
         }
     }
 
@@ -43,6 +43,11 @@ mod tests {
     fn causes_stand_behind_what_they_caused() {
         let cause = io::Error::other("no space left");
         assert_eq!(WithCauses(&cause).to_string(), "no space left");
-        assert_eq!(WithCauses(&Outer(cause)).to_string(), "the log could not be read: no space left");
+        let inner = Outer("the log could not be read", cause.into());
+        let outer = Outer("nothing was listed", inner.into());
+        assert_eq!(
+            WithCauses(&outer).to_string(),
+            "nothing was listed: the log could not be read: no space left"
+        );
     }
 }
